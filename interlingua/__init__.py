@@ -1,0 +1,3 @@
+"""Interlingua."""
+
+__version__ = "0.1.0"

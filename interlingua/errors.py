@@ -1,0 +1,80 @@
+"""Every way a command can fail, and the exit code each failure has.
+
+The codes are part of the command line's contract: 1 a check failed, 2 wrong usage, 3 the input cannot be
+read, 4 the target cannot hold it, 5 the output cannot be written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class InterlinguaError(Exception):
+    """A failure that is the user's to read: one paragraph that says what, where, and what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class CheckError(InterlinguaError):
+    """A check that ran says no: two checkpoints differ, or a written file is not what was meant."""
+
+    exit_code = 1
+
+
+class UsageError(InterlinguaError):
+    """The request itself cannot be carried out as it was put."""
+
+    exit_code = 2
+
+
+class FormatError(InterlinguaError):
+    """The input is missing, broken, unsafe or of no known kind.
+
+    Args:
+        message: what is wrong, as the end of a sentence that begins with the file's name.
+        path: the file it was seen in.
+        offset: the byte of that file at which it was seen, where one is known.
+        hint: what to do next.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        offset: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = "" if path is None else f"{os.fspath(path)}: "
+        where = "" if offset is None else f" (at byte {offset})"
+        super().__init__(f"{place}{message}{where}", hint=hint)
+        self.path = path
+        self.offset = offset
+
+
+class MappingError(InterlinguaError):
+    """The target cannot hold the source, or lacks what it needs; ``names`` lists the tensors concerned."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, names: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.names = tuple(names)
+
+
+class OutputError(InterlinguaError):
+    """The output cannot be written: it exists, the disk is full, or permission is missing."""
+
+    exit_code = 5

@@ -1,0 +1,165 @@
+"""Which containers there are, and which one a file is: decided by its content, never by its suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from interlingua.errors import FormatError, UsageError
+from interlingua.formats.base import Reader, SourceFile, TensorSpec, Writer
+
+HEAD = 4096
+"""Bytes at the start of a file that a container may look at to recognise itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a container is shown of a path to recognise itself by.
+
+    Attributes:
+        path: the path as the user gave it; it may be a folder, or a prefix of existing files.
+        is_dir: whether it is a folder.
+        head: its first ``HEAD`` bytes; empty for a folder or a prefix.
+        size: its size in bytes; 0 for a folder or a prefix.
+    """
+
+    path: Path
+    is_dir: bool
+    head: bytes
+    size: int
+
+
+class ContainerModule(Protocol):
+    """What a container's module offers to this registry."""
+
+    def sniff(self, probe: Probe) -> bool:
+        """Say whether the path is of this container, from its content."""
+
+    def open_reader(self, path: Path) -> Reader:
+        """Open the path, which ``sniff`` has recognised; raise FormatError where it is damaged or hostile."""
+
+    def open_writer(
+        self,
+        path: Path,
+        tensors: Sequence[TensorSpec],
+        *,
+        metadata: Mapping[str, str] | None = None,
+        ties: Mapping[str, str] | None = None,
+    ) -> Writer:
+        """Create the container at ``path``; only containers with ``writes`` have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container.
+
+    Attributes:
+        name: as ``--container`` takes it and ``inspect`` prints it.
+        module: the module in this package that reads and writes it.
+        suffixes: what its files are usually called; used to name outputs, never to recognise inputs.
+        writes: whether it can be written.
+        title: what people call it.
+    """
+
+    name: str
+    module: str
+    suffixes: tuple[str, ...]
+    writes: bool
+    title: str
+
+    def load(self) -> ContainerModule:
+        """Import and return the container's module."""
+        return cast(ContainerModule, import_module(f"interlingua.formats.{self.module}"))
+
+
+# In the order in which they are tried: the ones with a magic number first, the guesses last.
+_TABLE = (
+    Container("safetensors", "safetensors", (".safetensors",), True, "safetensors"),
+    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip"),
+    Container("torch-legacy", "torch_legacy", (".bin", ".pt", ".pth"), False, "PyTorch before 1.6"),
+    Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10"),
+)
+
+CONTAINERS: dict[str, Container] = {container.name: container for container in _TABLE}
+
+WEIGHT_SUFFIXES = frozenset(suffix for container in _TABLE for suffix in container.suffixes)
+
+
+def probe(path: str | os.PathLike[str]) -> Probe:
+    """Look at a path: whether it is a folder, how large it is, and its first bytes.
+
+    Raises:
+        FormatError: it is a file that cannot be opened, or no regular file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Probe(path, True, b"", 0)
+    if not path.exists():
+        return Probe(path, False, b"", 0)
+    with SourceFile(path) as file:
+        head = file.read_at(0, min(HEAD, file.size), "the start of the file")
+        return Probe(path, False, head, file.size)
+
+
+def sniff(path: str | os.PathLike[str]) -> Container | None:
+    """Return the container that a path is, or None where no container recognises it."""
+    seen = probe(path)
+    for container in _TABLE:
+        if container.load().sniff(seen):
+            return container
+    return None
+
+
+def open_container(path: str | os.PathLike[str]) -> Reader:
+    """Open a file (or a folder or prefix that is one container) by what it is.
+
+    Raises:
+        FormatError: it is missing, damaged, hostile, or of no known container.
+    """
+    path = Path(path)
+    container = sniff(path)
+    if container is None:
+        raise FormatError(describe_unknown(probe(path)), path=path, hint="`interlingua matrix` lists what is read.")
+    return container.load().open_reader(path)
+
+
+def find(name: str) -> Container:
+    """Return the container of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in CONTAINERS:
+        raise UsageError(f"There is no container {name!r}.", hint=f"There are: {', '.join(CONTAINERS)}.")
+    return CONTAINERS[name]
+
+
+def describe_unknown(seen: Probe) -> str:
+    """Say what a path that no container recognises looks like."""
+    if seen.is_dir:
+        return "is a folder in which no checkpoint was found"
+    if not seen.path.exists():
+        return "does not exist"
+    if seen.size == 0:
+        return "is empty"
+    for magic, name in _OTHER_FILES:
+        if seen.head.startswith(magic):
+            return f"is {name}, not a checkpoint"
+    start = " ".join(f"{byte:02x}" for byte in seen.head[:8])
+    return f"is of no container that is known here (it begins with the bytes {start})"
+
+
+_OTHER_FILES = (
+    (b"version https://git-lfs.github.com/spec", "a Git LFS pointer (the file itself was never downloaded)"),
+    (b"<!DOCTYPE", "an HTML page (a download that failed?)"),
+    (b"<html", "an HTML page (a download that failed?)"),
+    (b"GGUF", "a GGUF model"),
+    (b"{", "a JSON text"),
+    (b"\x1f\x8b", "gzip-compressed"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+)
