@@ -1,0 +1,1 @@
+"""Canonical schema and dialects. Knows names; opens no file."""

@@ -1,0 +1,1 @@
+"""Proof: fingerprints and comparisons of weights."""

@@ -1,0 +1,182 @@
+"""Make an output appear whole or not at all: written beside its destination, synced, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlingua.errors import OutputError
+from interlingua.formats.base import output_error
+
+MARK = ".interlingua-"
+"""Stands in the name of a folder that is being written, between its destination's name and a random part."""
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an output goes.
+
+    Attributes:
+        path: the folder; or the weights file, where the output is one.
+        single_file: whether the output is a weights file (its companions then stand beside it).
+        overwrite: whether what is there may be replaced.
+        sync: whether the bytes are forced to the disk before the rename.
+    """
+
+    path: Path
+    single_file: bool
+    overwrite: bool = False
+    sync: bool = True
+
+    @property
+    def parent(self) -> Path:
+        """The folder that the output, or its companions, will be in."""
+        return self.path.absolute().parent
+
+    def check(self, files: Sequence[str]) -> None:
+        """Raise OutputError where something is in the way of these files."""
+        if self.single_file:
+            there = [name for name in files if os.path.lexists(self.parent / name)]
+        else:
+            there = [self.path.name] if os.path.lexists(self.path) and not _is_empty_folder(self.path) else []
+        if there and not self.overwrite:
+            names = ", ".join(there)
+            raise OutputError(
+                f"{self.path.parent}: {names} is there already.", hint="Choose another place, or pass --overwrite."
+            )
+        if there and not self.single_file and not self.path.is_dir():
+            raise OutputError(f"{self.path}: is a file, and the output is a folder.", hint="Choose another place.")
+
+
+@contextlib.contextmanager
+def staging(destination: Destination) -> Iterator[Path]:
+    """Yield a folder beside the destination to write into; it is gone afterwards, whatever happens.
+
+    What a killed run left behind is cleared away first: such a folder is recognised by its name and by the
+    lock that its writer no longer holds.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    parent, name = destination.parent, destination.path.name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _clear_remains(parent, name)
+        folder = parent / f".{name[:100]}{MARK}{secrets.token_hex(8)}"
+        folder.mkdir(mode=0o777)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise output_error(error, parent) from error
+    try:
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def commit(folder: Path, destination: Destination, files: Sequence[str]) -> None:
+    """Move what was written into place; after this it is there, before it nothing is.
+
+    Args:
+        folder: the staging folder.
+        destination: where its content goes.
+        files: its files, the weights first.
+
+    Raises:
+        OutputError: something came in the way.
+    """
+    try:
+        if destination.sync:
+            _sync_tree(folder)
+        if destination.single_file:
+            _move_files(folder, destination, files)
+        else:
+            _move_folder(folder, destination)
+        if destination.sync:
+            _sync(destination.parent)
+    except OSError as error:
+        raise output_error(error, destination.path) from error
+
+
+def _move_files(folder: Path, destination: Destination, files: Sequence[str]) -> None:
+    # The weights come last: where they are, all that belongs to them is.
+    for name in reversed(files):
+        target = destination.parent / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if destination.overwrite:
+            (folder / name).replace(target)
+        else:
+            os.link(folder / name, target)
+
+
+def _move_folder(folder: Path, destination: Destination) -> None:
+    path = destination.path.absolute()
+    if not os.path.lexists(path) or _is_empty_folder(path):
+        folder.rename(path)
+        # The folder that staging() clears away afterwards is then the destination's empty predecessor, or none.
+        return
+    if not destination.overwrite:
+        raise OutputError(f"{path}: appeared while its content was being written.", hint="Pass --overwrite.")
+    _exchange(folder, path)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders in one step, where the system can; otherwise with a moment between two renames."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        done = libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+        if done == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
+    away = one.with_name(f"{one.name}-old")
+    other.rename(away)
+    one.rename(other)
+    away.rename(one)
+
+
+def _clear_remains(parent: Path, name: str) -> None:
+    for folder in parent.glob(f".{_escaped(name[:100])}{MARK}*"):
+        with contextlib.suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(fd)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
+def _sync_tree(folder: Path) -> None:
+    for base, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(base, name))
+        _sync(Path(base))
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

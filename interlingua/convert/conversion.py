@@ -1,0 +1,207 @@
+"""One conversion from beginning to end: open, plan, stream, commit, check."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from interlingua.convert.commit import Destination, commit, staging
+from interlingua.convert.execute import Lost, execute
+from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, Plan
+from interlingua.convert.planning import Wanted, find_dtype, make_plan, plan_keep_names
+from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
+from interlingua.convert.stream import Readers
+from interlingua.errors import OutputError, UsageError
+from interlingua.formats import registry as containers
+from interlingua.formats.base import Reader
+from interlingua.formats.plain_files import PlainFiles
+from interlingua.mappings import registry as dialects
+
+Check = Callable[[Checkpoint, Path, Plan], None]
+"""Holds what was written against its source; raises CheckError where they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asks of a conversion; every field is an option of the command line.
+
+    Attributes:
+        to: the target's dialect; None only with ``keep_names``.
+        source: what is known of the source beforehand.
+        container: the target's container; None: the dialect's own.
+        dtype: ``keep``, or the element type of floating-point weights.
+        max_shard_size: bytes a weights file holds at most; None: one file.
+        residue: ``keep``, ``drop`` or ``error``.
+        keep_names: convert the container alone, of any model.
+        overwrite: replace what is at the destination.
+        sync: force the output to the disk before it appears.
+    """
+
+    to: str | None = None
+    source: Asked = field(default_factory=Asked)
+    container: str | None = None
+    dtype: str = "keep"
+    max_shard_size: int | None = 5_000_000_000
+    residue: str = "keep"
+    keep_names: bool = False
+    overwrite: bool = False
+    sync: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a conversion did.
+
+    Attributes:
+        plan: what it had to do.
+        path: where the output is; None after a dry run.
+        lost: what narrowing casts lost.
+        checked: whether the output was held against the source.
+    """
+
+    plan: Plan
+    path: Path | None
+    lost: tuple[Lost, ...]
+    checked: bool
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    options: Options,
+    *,
+    dry_run: bool = False,
+    check: Check | None = None,
+    announce: Callable[[Plan], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Convert a checkpoint.
+
+    Args:
+        source: a weights file, an index of shards, or a folder with either.
+        target: a folder to make; or a weights file, where the name ends in a container's suffix.
+        options: what is asked.
+        dry_run: make the plan and stop.
+        check: holds the output against the source once it is in place.
+        announce: shown the plan before anything is written.
+        progress: told bytes as they are done, from several threads.
+
+    Raises:
+        UsageError: the options do not fit together, or not the source.
+        FormatError: the source is missing, damaged, unsafe or unknown, or contradicts itself.
+        MappingError: the target cannot hold the source.
+        OutputError: the output cannot be written, or is in the way.
+        CheckError: ``check`` says that the output is not the source.
+    """
+    with open_checkpoint(source, options.source, strict=not options.keep_names) as opened:
+        plan, destination = _plan(opened, Path(target), options)
+        if announce is not None:
+            announce(plan)
+        if dry_run:
+            return Result(plan, None, (), False)
+        _refuse_self(opened, destination)
+        destination.check(plan.files)
+        with _readers(opened, plan) as readers, staging(destination) as folder:
+            lost = execute(plan, readers, folder, progress)
+            commit(folder, destination, plan.files)
+        if check is not None:
+            check(opened, destination.path, plan)
+        return Result(plan, destination.path, lost, check is not None)
+
+
+def _plan(opened: Checkpoint, target: Path, options: Options) -> tuple[Plan, Destination]:
+    dtype = find_dtype(options.dtype)
+    single = target.suffix in containers.WEIGHT_SUFFIXES and not target.is_dir()
+    destination = Destination(target, single, options.overwrite, options.sync)
+    if options.keep_names:
+        container = _keep_names_container(options, target)
+        name = target.name if single else f"model{container.suffixes[0]}"
+        return plan_keep_names(opened, container, name, dtype), destination
+    if options.to is None:
+        raise UsageError(
+            "Nothing says what to convert to.", hint=f"Pass --to with one of {', '.join(dialects.DIALECTS)}."
+        )
+    dialect = dialects.find(options.to)
+    wanted = Wanted(
+        dialect=dialect,
+        container=_container(options, target if single else None, dialect.containers, dialect.title),
+        dtype=dtype,
+        max_shard=options.max_shard_size,
+        residue=options.residue,
+        single_file=target.name if single else None,
+    )
+    return make_plan(opened, wanted), destination
+
+
+def _container(options: Options, file: Path | None, allowed: tuple[str, ...], title: str) -> containers.Container:
+    """Return the target's container: the one asked for, else the one the file's name says, else the default."""
+    if options.container is not None:
+        chosen = containers.find(options.container)
+        if chosen.name not in allowed:
+            raise UsageError(f"{title} does not read {chosen.title} files.", hint=f"It reads {', '.join(allowed)}.")
+        return chosen
+    if file is None:
+        return containers.CONTAINERS[allowed[0]]
+    for name in allowed:
+        if file.suffix in containers.CONTAINERS[name].suffixes:
+            return containers.CONTAINERS[name]
+    raise UsageError(
+        f"{title} does not keep weights in {file.suffix} files.", hint="Name a folder, or a file of another suffix."
+    )
+
+
+def _keep_names_container(options: Options, target: Path) -> containers.Container:
+    if options.container is not None:
+        return containers.find(options.container)
+    for container in containers.CONTAINERS.values():
+        if container.writes and target.suffix in container.suffixes:
+            return container
+    raise UsageError("Nothing says which container to write.", hint="Pass --container, or a file name with its suffix.")
+
+
+def _refuse_self(opened: Checkpoint, destination: Destination) -> None:
+    """Refuse an output that would take its own source away."""
+    target = destination.path.resolve()
+    source = opened.path.resolve()
+    weights = opened.weights.resolve()
+    if target in (source, weights) or target in weights.parents:
+        raise OutputError(f"{destination.path}: the source is there.", hint="Choose another place for the output.")
+
+
+@contextlib.contextmanager
+def _readers(opened: Checkpoint, plan: Plan) -> Iterator[Readers]:
+    """Yield what the plan's pieces come from, each file opened once."""
+    folder = opened.weights.parent
+    names = {p.name for out in plan.outputs for s in out.steps for p in s.pieces if p.origin == FILES}
+    with contextlib.ExitStack() as stack:
+        readers: dict[str, Reader] = {SOURCE: opened.reader}
+        if opened.residue is not None:
+            readers[RESIDUE] = opened.residue.reader
+        readers[FILES] = stack.enter_context(PlainFiles(folder, sorted(names)))
+        for origin, path in ((VOCABULARY, opened.vocabulary), (CONFIG, opened.config_path)):
+            if path is not None:
+                readers[origin] = stack.enter_context(PlainFiles(path.parent, [path.name]))
+        yield readers
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Return a number of bytes written as ``5GB`` (powers of ten) or ``5GiB`` (powers of two).
+
+    Raises:
+        UsageError: it is none, or not above zero.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is no size.", hint="Write 5GB, 500MB or 2GiB.")
+    power = " kmgt".index(found[2].lower() or " ")
+    size = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if size < 1:
+        raise UsageError(f"{text!r} is no size.", hint="A file holds at least one byte.")
+    return size

@@ -1,0 +1,64 @@
+"""What is done to elements on their way: transposing in cache-sized blocks, and casting with an account of losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from interlingua.formats.dtypes import DType, numpy_dtype
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+STRIP = 16
+"""Rows transposed at a time: strides of a power of two otherwise evict each other from the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What a narrowing cast lost of one tensor.
+
+    Attributes:
+        overflow: finite elements that became infinite.
+        underflow: elements other than zero that became zero.
+    """
+
+    overflow: int = 0
+    underflow: int = 0
+
+    def __add__(self, other: Losses) -> Losses:
+        return Losses(self.overflow + other.overflow, self.underflow + other.underflow)
+
+    def __bool__(self) -> bool:
+        return bool(self.overflow or self.underflow)
+
+
+def transpose(matrix: Array) -> Array:
+    """Return the transpose of a row-major ``[rows, columns]`` matrix, row-major itself."""
+    import numpy as np
+
+    turned = np.empty(matrix.shape[::-1], matrix.dtype)
+    for start in range(0, matrix.shape[0], STRIP):
+        turned[:, start : start + STRIP] = matrix[start : start + STRIP].T
+    return turned
+
+
+def words(dtype: DType) -> str:
+    """Return the NumPy code of an opaque word as wide as an element, for moving without interpreting."""
+    return f"V{dtype.itemsize}" if dtype.itemsize > 8 else f"<u{dtype.itemsize}"
+
+
+def cast(elements: Array, target: DType) -> tuple[Array, Losses]:
+    """Return the elements in another floating-point type (rounded to nearest even), and what that lost."""
+    import numpy as np
+
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        result = elements.astype(numpy_dtype(target))
+        wide, narrow = elements.astype(np.float64), result.astype(np.float64)
+        overflow = np.count_nonzero(np.isfinite(wide) & np.isinf(narrow))
+        underflow = np.count_nonzero((wide != 0) & (narrow == 0))
+    return result, Losses(int(overflow), int(underflow))

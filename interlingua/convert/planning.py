@@ -1,0 +1,418 @@
+"""Make the plan of a conversion: strict, complete, and before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from interlingua.convert.configs import spell
+from interlingua.convert.documents import to_json
+from interlingua.convert.plan import (
+    CONFIG,
+    FILES,
+    RESIDUE,
+    SOURCE,
+    VOCABULARY,
+    ZEROS,
+    Kept,
+    Output,
+    Piece,
+    Plan,
+    Step,
+    Text,
+)
+from interlingua.convert.residue import FILE_NAME, Entry, key_of, metadata_of
+from interlingua.convert.source import Checkpoint
+from interlingua.errors import MappingError, UsageError
+from interlingua.formats.base import TensorSpec
+from interlingua.formats.dtypes import DTYPES, UINT8, DType
+from interlingua.formats.registry import Container
+from interlingua.mappings.config import Json
+from interlingua.mappings.conventions import differences
+from interlingua.mappings.dialect import Dialect, Table
+from interlingua.mappings.match import Match, listing
+from interlingua.mappings.rules import Operation, PadRows, Transpose
+from interlingua.mappings.schema import ENCODER
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user wants of the output.
+
+    Attributes:
+        dialect: its dialect.
+        container: its container.
+        dtype: the element type of floating-point weights; None keeps each as it is.
+        max_shard: bytes of tensors a file holds at most, where the dialect knows shards; None: one file.
+        residue: ``keep``, ``drop`` or ``error``.
+        single_file: name of the weights file where the output is to be one, not a folder.
+    """
+
+    dialect: Dialect
+    container: Container
+    dtype: DType | None = None
+    max_shard: int | None = None
+    residue: str = "keep"
+    single_file: str | None = None
+
+
+def make_plan(source: Checkpoint, wanted: Wanted) -> Plan:
+    """Return the plan that converts an open, recognised source.
+
+    Raises:
+        FormatError: the source contradicts itself.
+        MappingError: the target cannot hold the source, or ``residue`` is ``error`` and something is left.
+    """
+    if source.match is None:
+        raise source.problem or MappingError("No dialect knows the source.")
+    return _Planner(source, source.match, wanted).plan()
+
+
+class _Planner:
+    """Collects the parts of one plan; used once."""
+
+    def __init__(self, source: Checkpoint, match: Match, wanted: Wanted) -> None:
+        family = match.table.family.name
+        if family not in wanted.dialect.tables:
+            raise MappingError(f"{wanted.dialect.title} has no {family} that is known here.")
+        self.source, self.match, self.wanted = source, match, wanted
+        self.table: Table = wanted.dialect.tables[family]
+        self.same = wanted.dialect is match.dialect
+        self.shares = wanted.container.shares
+        self.heads = tuple(head for head in match.heads if self._holds(head))
+        self.entries: list[tuple[Entry, Step]] = []
+        self.notes: list[str] = list(match.notes)
+
+    def _holds(self, head: str) -> bool:
+        tensors = [tensor.name for tensor in self.match.table.family.tensors if tensor.part == head]
+        return all(self.table.rule(name, (head, *self.match.heads)) is not None for name in tensors)
+
+    def plan(self) -> Plan:
+        steps, ties = self._weights()
+        steps += self._restored({step.target.name for step in steps} | set(ties))
+        texts, config_steps = self._config()
+        outputs = list(self._weight_files(steps, ties))
+        texts += self._index(outputs)
+        outputs += config_steps + self._companions()
+        self._carry_on()
+        kept = tuple(Kept(entry.name, step.target.nbytes, entry.reason) for entry, step in self.entries)
+        if self.wanted.residue == "error" and kept:
+            names = [entry.name for entry in kept]
+            raise MappingError(
+                f"{self.wanted.dialect.title} has no place for {len(names)} things of the source: {listing(names)}.",
+                names=names,
+                hint="--residue keep keeps them in a file beside the output; --residue drop leaves them out.",
+            )
+        if self.wanted.residue == "keep" and self.entries:
+            outputs.append(self._residue_file())
+        self._note_conventions()
+        return Plan(
+            source=str(self.source.path),
+            origin=self.match.dialect.name,
+            target=self.wanted.dialect.name,
+            family=self.table.family.name,
+            container=self.wanted.container.name,
+            heads=self.heads,
+            outputs=tuple(outputs),
+            texts=tuple(texts),
+            residue=kept,
+            keeps_residue=self.wanted.residue == "keep",
+            notes=tuple(self.notes),
+        )
+
+    # -- weights
+
+    def _weights(self) -> tuple[list[Step], dict[str, str]]:
+        """Return a step for each tensor of the model, and the names that share another's data."""
+        steps: list[Step] = []
+        ties: dict[str, str] = {}
+        natives: dict[str, str] = {}
+        for canonical, tensor in self.match.table.family.instances(self.match.layers):
+            owner = self.source.ties.get(canonical)
+            found = self.match.tensors.get(owner or canonical)
+            if found is None or tensor.part not in (ENCODER, *self.match.heads):
+                continue
+            rule = self.table.rule(canonical, self.heads) if tensor.part in (ENCODER, *self.heads) else None
+            if rule is None:
+                if canonical in self.match.tensors:
+                    reason = f"{self.wanted.dialect.title} has no {tensor.part.replace('_', ' ')} head"
+                    self._leave(self.match.tensors[canonical].native, reason)
+                continue
+            native = self.table.spell(rule.native, canonical, self.heads)
+            if owner is not None and self.shares:
+                ties[native] = natives[owner]
+            elif owner is None or rule.always:
+                natives[canonical] = native
+                steps.append(self._step(canonical, found.native, found.rule.operation, native, rule.operation))
+            if self.shares:
+                copies = [self.table.spell(copy, canonical, self.heads) for copy in rule.copies]
+                ties |= dict.fromkeys(copies, ties.get(native, native))
+        for native, reason in self.match.leftovers.items():
+            if self.same and not self.match.root:
+                spec = self.source.tensors[native]
+                steps.append(Step(spec, (whole(SOURCE, spec),)))
+            else:
+                self._leave(native, reason, kind="foreign" if self.match.root else "tensor")
+        return steps, ties
+
+    def _step(self, canonical: str, theirs: str, undo: Operation | None, ours: str, do: Operation | None) -> Step:
+        """Return the step from one native tensor to another, operations that cancel taken out."""
+        spec = self.source.tensors[theirs]
+        if undo == do:
+            step = Step(replace(spec, name=ours), (whole(SOURCE, spec),), canonical=canonical)
+        else:
+            step = self._between(spec, undo, ours, do, canonical)
+        fixed = self.table.rows.get(canonical)
+        if fixed is not None and step.target.shape[0] != fixed:
+            raise MappingError(
+                f"{self.wanted.dialect.title}'s {ours} always has {fixed} rows, but {step.target.shape[0]} are due.",
+                names=(theirs,),
+                hint="The model has more (or fewer) token types than that system knows.",
+            )
+        return self._cast(step)
+
+    def _between(
+        self, spec: TensorSpec, undo: Operation | None, ours: str, do: Operation | None, canonical: str
+    ) -> Step:
+        canonical_shape = undo.canonical_shape(spec.shape) if undo else spec.shape
+        shape = do.native_shape(canonical_shape) if do else canonical_shape
+        pieces = [whole(SOURCE, spec)]
+        if isinstance(undo, PadRows):
+            pieces = [self._drop_rows(spec, undo.before)]
+        target = TensorSpec(ours, spec.dtype, shape)
+        if isinstance(do, PadRows):
+            pieces.insert(0, self._pad_rows(target, do.before))
+        turned = isinstance(undo, Transpose) != isinstance(do, Transpose)
+        matrix = (spec.shape[0], spec.shape[1]) if turned else None
+        return Step(target, tuple(pieces), transpose=matrix, canonical=canonical)
+
+    def _drop_rows(self, spec: TensorSpec, before: int) -> Piece:
+        cut = before * _row_bytes(spec)
+        kept = TensorSpec(spec.name, spec.dtype, (before, *spec.shape[1:]))
+        reason = f"rows that {self.wanted.dialect.title} does not have"
+        self._keep("rows", spec.name, reason, kept, (Piece(SOURCE, spec.name, 0, cut),))
+        return Piece(SOURCE, spec.name, cut, spec.nbytes - cut)
+
+    def _pad_rows(self, target: TensorSpec, before: int) -> Piece:
+        nbytes = before * _row_bytes(target)
+        if self.source.residue is not None:
+            entry = self.source.residue.of(self.wanted.dialect.name, "rows").get(target.name)
+            if entry is not None:
+                spec = self.source.residue.reader.tensors[entry.key]
+                if (spec.dtype, spec.shape) == (target.dtype, (before, *target.shape[1:])):
+                    return whole(RESIDUE, spec)
+        return Piece(ZEROS, target.name, 0, nbytes)
+
+    def _cast(self, step: Step) -> Step:
+        dtype = self.wanted.dtype
+        spec = step.target
+        if dtype is None or spec.dtype is dtype or spec.dtype.kind != "f" or spec.dtype.bits < 16:
+            return step
+        return replace(step, target=replace(spec, dtype=dtype), cast_from=spec.dtype)
+
+    def _restored(self, taken: set[str]) -> list[Step]:
+        """Return steps for tensors of the target's dialect that an earlier conversion kept."""
+        if self.source.residue is None:
+            return []
+        kept = self.source.residue.of(self.wanted.dialect.name, "tensor")
+        tensors = self.source.residue.reader.tensors
+        return [
+            Step(replace(tensors[entry.key], name=name), (whole(RESIDUE, tensors[entry.key]),))
+            for name, entry in kept.items()
+            if name not in taken
+        ]
+
+    # -- files
+
+    def _weight_files(self, steps: list[Step], ties: Mapping[str, str]) -> Iterable[Output]:
+        """Yield the weights file, or its shards."""
+        form, container = self.wanted.dialect.folder, self.wanted.container.name
+        metadata = form.metadata.get(container, {})
+        name = self.wanted.single_file or form.weights[container]
+        limit = self.wanted.max_shard
+        if limit is None or self.wanted.single_file or sum(step.target.nbytes for step in steps) <= limit:
+            yield Output(name, container, tuple(steps), ties, metadata)
+            return
+        if container not in form.shards:
+            self.notes.append(f"{self.wanted.dialect.title} knows no shards: the weights are one file.")
+            yield Output(name, container, tuple(steps), ties, metadata)
+            return
+        parts = _shards(steps, limit)
+        for number, part in enumerate(parts, 1):
+            shard = form.shards[container][0].format(shard=f"{number:05}-of-{len(parts):05}")
+            names = {step.target.name for step in part}
+            yield Output(shard, container, part, {t: o for t, o in ties.items() if o in names}, metadata)
+
+    def _index(self, outputs: list[Output]) -> list[Text]:
+        if len(outputs) < 2:
+            return []
+        files = {name: out.path for out in outputs for name in (*(s.target.name for s in out.steps), *out.ties)}
+        total = sum(output.nbytes for output in outputs)
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
+        name = self.wanted.dialect.folder.shards[self.wanted.container.name][1]
+        return [Text(name, to_json(index))]
+
+    def _config(self) -> tuple[list[Text], list[Output]]:
+        """Return the target's configuration: as a text, or as the very bytes that were kept of it."""
+        completed = self.source.completed
+        self.notes += completed.notes
+        name = self.wanted.dialect.folder.config
+        base, original = self._config_base(name)
+        native, unsaid = spell(completed.config, self.wanted.dialect, self.table, self.heads, self._main_dtype(), base)
+        self.notes += unsaid
+        if not self.same and self.source.config_path is not None and self._is_own_config():
+            path = self.source.config_path
+            spec = TensorSpec(path.name, UINT8, (path.stat().st_size,))
+            self._keep("config", name, "the source's own configuration", spec, (whole(CONFIG, spec),))
+        if original is not None and native == base:
+            return [], [original]
+        return [Text(name, to_json(native))], []
+
+    def _is_own_config(self) -> bool:
+        return self.match.dialect.config.recognises(self.source.native_config)
+
+    def _config_base(self, name: str) -> tuple[dict[str, Json], Output | None]:
+        """Return a configuration in the target's dialect to start from, and how its bytes would be copied."""
+        source, dialect = self.source, self.wanted.dialect
+        if source.config_path is not None and dialect.config.recognises(source.native_config):
+            spec = TensorSpec(source.config_path.name, UINT8, (source.config_path.stat().st_size,))
+            return source.native_config, _file(name, whole(CONFIG, spec), spec.nbytes)
+        if source.residue is not None:
+            entry = source.residue.of(dialect.name, "config").get(name)
+            if entry is not None:
+                native = source.residue.json(entry)
+                spec = source.residue.reader.tensors[entry.key]
+                return native, _file(name, whole(RESIDUE, spec), spec.nbytes)
+        return {}, None
+
+    def _main_dtype(self) -> str:
+        spec = self.source.tensors[next(iter(self.match.tensors.values())).native]
+        return (self.wanted.dtype or spec.dtype).name
+
+    def _companions(self) -> list[Output]:
+        """Return the vocabulary and the sidecars that the target's users expect."""
+        source, form = self.source, self.wanted.dialect.folder
+        outputs = []
+        if source.vocabulary is not None:
+            size = source.vocabulary.stat().st_size
+            outputs.append(_file(form.vocabulary, Piece(VOCABULARY, source.vocabulary.name, 0, size), size))
+        if self.wanted.single_file:
+            return outputs
+        folder = source.weights.parent
+        for name in source.sidecars:
+            size = (folder / name).stat().st_size
+            if self.same:
+                outputs.append(_file(name, Piece(FILES, name, 0, size), size))
+            else:
+                spec = TensorSpec(name, UINT8, (size,))
+                reason = f"a file that {self.wanted.dialect.title} has no use for"
+                self._keep("file", name, reason, spec, (Piece(FILES, name, 0, size),))
+        if source.residue is not None:
+            there = {output.path for output in outputs}
+            for name, entry in source.residue.of(self.wanted.dialect.name, "file").items():
+                spec = source.residue.reader.tensors[entry.key]
+                if name not in there:
+                    outputs.append(_file(name, whole(RESIDUE, spec), spec.nbytes))
+        return outputs
+
+    # -- residue
+
+    def _leave(self, native: str, reason: str, kind: str = "tensor") -> None:
+        spec = self.source.tensors[native]
+        self._keep(kind, native, reason, spec, (whole(SOURCE, spec),))
+
+    def _keep(self, kind: str, name: str, reason: str, spec: TensorSpec, pieces: tuple[Piece, ...]) -> None:
+        dialect = self.match.dialect.name
+        entry = Entry(key_of(kind, dialect, name), kind, dialect, name, reason)
+        self.entries.append((entry, Step(replace(spec, name=entry.key), pieces)))
+
+    def _carry_on(self) -> None:
+        """Pass on what earlier conversions kept and this one does not put back."""
+        if self.source.residue is None:
+            return
+        there = {entry.key for entry, _ in self.entries}
+        for entry in self.source.residue.entries:
+            put_back = entry.dialect == self.wanted.dialect.name and entry.kind != "foreign"
+            if not put_back and entry.key not in there:
+                spec = self.source.residue.reader.tensors[entry.key]
+                self.entries.append((entry, Step(spec, (whole(RESIDUE, spec),))))
+
+    def _residue_file(self) -> Output:
+        entries = [entry for entry, _ in self.entries]
+        steps = tuple(step for _, step in self.entries)
+        return Output(FILE_NAME, "safetensors", steps, metadata=metadata_of(entries))
+
+    def _note_conventions(self) -> None:
+        epsilon = self.source.completed.config.layer_norm_eps
+        self.notes += differences(self.match.dialect.conventions, self.wanted.dialect.conventions, epsilon)
+        if "pooler" not in self.heads and self.table.architecture(self.heads) == "BertModel":
+            self.notes.append("There is no pooler: load it with add_pooling_layer=False, or one is made at random.")
+
+
+def plan_keep_names(source: Checkpoint, container: Container, file: str, dtype: DType | None) -> Plan:
+    """Return the plan that moves every tensor to another container under the name that it has.
+
+    Raises:
+        UsageError: the container cannot be written.
+    """
+    if not container.writes:
+        raise UsageError(f"{container.title} is read, but not written.")
+    steps = []
+    ties: dict[str, str] = {}
+    seen: dict[object, str] = {}
+    for name, spec in source.tensors.items():
+        extents = source.reader.extents(name)
+        shared = seen.get((extents, spec.dtype, spec.shape)) if extents and spec.nbytes else None
+        if shared is not None and container.shares:
+            ties[name] = shared
+            continue
+        seen[extents, spec.dtype, spec.shape] = name
+        cast = dtype is not None and spec.dtype is not dtype and spec.dtype.kind == "f" and spec.dtype.bits >= 16
+        target = replace(spec, dtype=dtype) if cast and dtype is not None else spec
+        steps.append(Step(target, (whole(SOURCE, spec),), cast_from=spec.dtype if cast else None))
+    metadata = source.reader.metadata if source.container == container.name else {}
+    notes = [f"{len(source.reader.objects)} values that are no tensors are left out."] if source.reader.objects else []
+    return Plan(
+        source=str(source.path),
+        origin=None,
+        target=None,
+        family=None,
+        container=container.name,
+        heads=(),
+        outputs=(Output(file, container.name, tuple(steps), ties, metadata),),
+        texts=(),
+        residue=(),
+        keeps_residue=False,
+        notes=tuple(notes),
+    )
+
+
+def find_dtype(name: str) -> DType | None:
+    """Return the element type that ``--dtype`` names; None for ``keep``."""
+    return None if name == "keep" else DTYPES[name]
+
+
+def whole(origin: str, spec: TensorSpec) -> Piece:
+    """Return the piece that is all of a tensor."""
+    return Piece(origin, spec.name, 0, spec.nbytes)
+
+
+def _row_bytes(spec: TensorSpec) -> int:
+    return TensorSpec(spec.name, spec.dtype, spec.shape[1:]).nbytes
+
+
+def _file(path: str, piece: Piece, nbytes: int) -> Output:
+    return Output(path, "file", (Step(TensorSpec(path, UINT8, (nbytes,)), (piece,)),))
+
+
+def _shards(steps: list[Step], limit: int) -> list[tuple[Step, ...]]:
+    """Return the steps in their order, cut so that each part has at most ``limit`` bytes (or one tensor)."""
+    parts: list[list[Step]] = [[]]
+    size = 0
+    for step in steps:
+        if parts[-1] and size + step.target.nbytes > limit:
+            parts.append([])
+            size = 0
+        parts[-1].append(step)
+        size += step.target.nbytes
+    return [tuple(part) for part in parts]

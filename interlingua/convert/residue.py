@@ -1,0 +1,116 @@
+"""What a target has no place for, kept in a file beside it, so that converting back restores the source.
+
+Layout of ``interlingua.residue.safetensors``: a safetensors file whose ``__metadata__`` has ``format`` =
+``interlingua-residue``, ``version`` = ``1`` and ``entries``: a JSON list with one object for each tensor of
+the file: ``key`` (its name in the file), ``kind``, ``dialect`` (whose it is), ``name``, ``reason``.
+
+Kinds: ``tensor``, a tensor by its native name; ``rows``, the first rows of the native tensor ``name``, which
+the canonical one lacks; ``file``, the bytes of a file of the folder; ``config``, the bytes of the dialect's
+own configuration; ``foreign``, a tensor that a trainer kept beside the model: carried on, never put back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from interlingua.convert.documents import MAX_TEXT, json_object
+from interlingua.errors import FormatError
+from interlingua.formats.base import Reader
+from interlingua.formats.safetensors import SafetensorsReader
+from interlingua.mappings.config import Json
+
+FILE_NAME = "interlingua.residue.safetensors"
+FORMAT = "interlingua-residue"
+VERSION = "1"
+KINDS = ("tensor", "rows", "file", "config", "foreign")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing kept.
+
+    Attributes:
+        key: the tensor's name in the residue file.
+        kind: one of ``KINDS``.
+        dialect: the dialect that it came from, and to which alone it can return.
+        name: native name of the tensor, or path of the file in its folder (with ``/``).
+        reason: why the target had no place for it.
+    """
+
+    key: str
+    kind: str
+    dialect: str
+    name: str
+    reason: str
+
+
+def key_of(kind: str, dialect: str, name: str) -> str:
+    """Return the name that an entry has in the residue file."""
+    return f"{dialect}/{kind}/{name}"
+
+
+def metadata_of(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return the residue file's own metadata."""
+    listed = json.dumps([asdict(entry) for entry in entries], ensure_ascii=False, separators=(",", ":"))
+    return {"format": FORMAT, "version": VERSION, "entries": listed}
+
+
+@dataclass(frozen=True, slots=True)
+class Residue:
+    """A residue file, open for reading."""
+
+    reader: Reader
+    entries: tuple[Entry, ...]
+
+    def of(self, dialect: str, kind: str) -> dict[str, Entry]:
+        """Return the entries of one dialect and kind by name."""
+        return {e.name: e for e in self.entries if e.dialect == dialect and e.kind == kind}
+
+    def json(self, entry: Entry) -> dict[str, Json]:
+        """Return the object that a kept JSON file is.
+
+        Raises:
+            FormatError: it is none.
+        """
+        nbytes = self.reader.tensors[entry.key].nbytes
+        if nbytes > MAX_TEXT:
+            raise FormatError(f"keeps a {entry.name} of {nbytes} bytes", path=self.reader.path)
+        raw = bytearray(nbytes)
+        self.reader.read_into(entry.key, 0, memoryview(raw))
+        return json_object(raw.decode("utf-8", "replace"), self.reader.path)
+
+
+def open_residue(path: Path) -> Residue:
+    """Open a residue file.
+
+    Raises:
+        FormatError: it is none, or of a version that is not known here.
+    """
+    reader = SafetensorsReader(path)
+    try:
+        entries = _entries(reader, path)
+    except BaseException:
+        reader.close()
+        raise
+    return Residue(reader, entries)
+
+
+def _entries(reader: Reader, path: Path) -> tuple[Entry, ...]:
+    metadata = reader.metadata
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise FormatError(
+            f"is no residue of version {VERSION}", path=path, hint="Move it away to convert without what it keeps."
+        )
+    try:
+        entries = tuple(Entry(**entry) for entry in json.loads(metadata.get("entries", "")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError("has entries that cannot be read", path=path) from error
+    texts = [value for entry in entries for value in asdict(entry).values()]
+    if not all(isinstance(value, str) for value in texts) or any(entry.kind not in KINDS for entry in entries):
+        raise FormatError("has entries of an unknown kind", path=path)
+    if {entry.key for entry in entries} != set(reader.tensors) or len(entries) != len(reader.tensors):
+        raise FormatError("has entries that are not its tensors", path=path)
+    return entries

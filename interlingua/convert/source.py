@@ -1,0 +1,346 @@
+"""Open what a user points at: find the weights, their configuration, vocabulary and sidecars, and say what it is."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from interlingua.convert.configs import Completed, complete, parse, table_of
+from interlingua.convert.documents import count_lines, read_json
+from interlingua.convert.residue import FILE_NAME, Residue, open_residue
+from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError
+from interlingua.formats.base import BLOCK, Reader, TensorSpec, blocks
+from interlingua.formats.registry import describe_unknown, open_container, probe, sniff
+from interlingua.formats.sharded import ShardedReader
+from interlingua.mappings import registry as dialects
+from interlingua.mappings.config import Json
+from interlingua.mappings.match import Match, match, recognise
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+INDEX_SUFFIX = ".index.json"
+CONFIG_NAMES = ("config.json", "bert_config.json")
+NOT_CONFIGS = ("tokenizer_config.json", "generation_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user says of a source, beyond its path.
+
+    Attributes:
+        dialect: the dialect it is in; None: find out.
+        family: the family it is of, whatever its configuration says; None: find out.
+        config: its configuration's file.
+        vocabulary: its vocabulary's file.
+        submodel: part of the prefix of the model to take, where a file holds several.
+    """
+
+    dialect: str | None = None
+    family: str | None = None
+    config: Path | None = None
+    vocabulary: Path | None = None
+    submodel: str | None = None
+
+
+@dataclass(eq=False)
+class Checkpoint:
+    """A checkpoint open for reading; also a context manager that closes it.
+
+    Attributes:
+        path: what was asked for.
+        weights: the file (or folder, or prefix) that holds the weights.
+        reader: its tensors under their native names.
+        container: the container's name.
+        match: what it is in canonical terms; None where no dialect knows it.
+        problem: why ``match`` is None, or what keeps a matched source from being converted.
+        native_config: its own configuration, empty where there is none.
+        config_path: where that was found.
+        vocabulary: its vocabulary's file, where there is one.
+        sidecars: further files that belong to it, by their path in the folder.
+        residue: what an earlier conversion kept for it.
+    """
+
+    path: Path
+    weights: Path
+    reader: Reader
+    container: str
+    asked: Asked
+    match: Match | None = None
+    problem: InterlinguaError | None = None
+    native_config: dict[str, Json] = field(default_factory=dict)
+    config_path: Path | None = None
+    vocabulary: Path | None = None
+    sidecars: tuple[str, ...] = ()
+    residue: Residue | None = None
+
+    @property
+    def tensors(self) -> Mapping[str, TensorSpec]:
+        """Specs by native name, in the file's order."""
+        return self.reader.tensors
+
+    @property
+    def dialect(self) -> str | None:
+        """Name of the dialect."""
+        return self.match.dialect.name if self.match else None
+
+    @property
+    def family(self) -> str | None:
+        """Name of the family."""
+        return self.match.table.family.name if self.match else None
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads."""
+        return self.match.heads if self.match else ()
+
+    @cached_property
+    def ties(self) -> dict[str, str]:
+        """Canonical tensors that share another's data: name -> the other's name.
+
+        A tensor is tied when the source leaves it out, when both lie in the same bytes, or when their
+        bytes are equal.
+        """
+        if self.match is None:
+            return {}
+        found = {}
+        for name, tensor in self.match.table.family.instances(self.match.layers):
+            if tensor.tied_to is None or tensor.part not in self.match.heads:
+                continue
+            here = self.match.tensors.get(name)
+            owner = self.match.tensors[tensor.tied_to]
+            if here is None or self.same_data(here.native, owner.native):
+                found[name] = tensor.tied_to
+        return found
+
+    def same_data(self, one: str, other: str) -> bool:
+        """Whether two native tensors have the same dtype, shape and bytes."""
+        a, b = self.tensors[one], self.tensors[other]
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return False
+        extents = self.reader.extents(one)
+        if extents is not None and extents == self.reader.extents(other):
+            return True
+        for start, length in blocks(a.nbytes, BLOCK):
+            left, right = bytearray(length), bytearray(length)
+            self.reader.read_into(one, start, memoryview(left))
+            self.reader.read_into(other, start, memoryview(right))
+            if left != right:
+                return False
+        return True
+
+    @cached_property
+    def completed(self) -> Completed:
+        """The canonical configuration, and what of it nothing stated.
+
+        Raises:
+            FormatError: configuration, weights and vocabulary contradict each other.
+            MappingError: a value is told by nothing, or there is no model here.
+        """
+        if self.match is None:
+            raise self.problem or MappingError("No dialect knows this checkpoint, so it has no configuration.")
+        name = self.config_path.name if self.config_path else "no configuration"
+        values = self._stated(self.native_config, name, self.config_path)
+        tokens = None if self.vocabulary is None else count_lines(self.vocabulary)
+        try:
+            found = complete(values, self._kept(), self.match, name, tokens)
+        except FormatError as error:
+            raise FormatError(error.message, path=self.config_path or self.path, hint=error.hint) from error
+        if "masked_lm" not in self.heads:
+            return found
+        return replace(found, config=replace(found.config, tie_word_embeddings=bool(self.ties)))
+
+    def _stated(self, native: Mapping[str, Json], name: str, path: Path | None) -> dict[str, Json]:
+        """Return the canonical values that a configuration states, whichever dialect it is written in."""
+        if not native or self.match is None:
+            return {}
+        table = table_of(native, self.match.dialect, dialects.DIALECTS.values())
+        if table is None:
+            raise FormatError("is no configuration of a dialect that is known here", path=path)
+        if self.asked.family:
+            native = {key: value for key, value in native.items() if key != "model_type"}
+        return parse(native, table, name)
+
+    def _kept(self) -> dict[str, Json]:
+        """Return what the residue knows of the configuration."""
+        if self.residue is None:
+            return {}
+        kept: dict[str, Json] = {}
+        for entry in self.residue.entries:
+            if entry.kind == "config":
+                kept |= self._stated(self.residue.json(entry), entry.name, self.residue.reader.path)
+        return kept
+
+    def close(self) -> None:
+        """Close every file."""
+        self.reader.close()
+        if self.residue:
+            self.residue.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *, strict: bool = True) -> Checkpoint:
+    """Open a checkpoint: a weights file, an index of shards, or a folder with either.
+
+    Args:
+        path: what to open.
+        asked: what is known of it beforehand.
+        strict: raise when no dialect knows it; otherwise it is described as far as it can be, and
+            ``problem`` says why.
+
+    Raises:
+        FormatError: it is missing, damaged, unsafe, or of no known container.
+        MappingError: no dialect knows it (with ``strict``).
+        UsageError: ``asked`` does not fit it.
+    """
+    path, asked = Path(path), asked or Asked()
+    weights = find_weights(path)
+    reader = _open_weights(weights)
+    try:
+        found = Checkpoint(path, weights, reader, _container_name(reader), asked)
+        _find_companions(found)
+        _find_model(found, strict)
+        if (residue := weights.parent / FILE_NAME).is_file() and residue != weights:
+            found.residue = open_residue(residue)
+    except BaseException:
+        reader.close()
+        raise
+    return found
+
+
+def find_weights(path: Path) -> Path:
+    """Return the file that holds a checkpoint's weights.
+
+    Raises:
+        FormatError: there is none, or there are several and nothing tells them apart.
+    """
+    if not path.is_dir():
+        return path
+    for name in _usual_names():
+        if (path / name).is_file():
+            return path / name
+    # sentence-transformers before 2.0 kept the encoder in a folder of its own.
+    if (path / "modules.json").is_file() and (path / "0_Transformer").is_dir():
+        return find_weights(path / "0_Transformer")
+    if sniff(path) is not None:
+        return path
+    fitting = [file for file in _files(path) if file.name != FILE_NAME and sniff(file) is not None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise FormatError(
+            describe_unknown(probe(path)), path=path, hint="Name the weights file itself, if it is there."
+        )
+    names = ", ".join(file.name for file in fitting[:8])
+    raise FormatError(f"holds {len(fitting)} checkpoints: {names}", path=path, hint="Name one of them.")
+
+
+def _usual_names() -> Iterator[str]:
+    """Yield the names that the dialects give their weights, each dialect's default container first."""
+    for dialect in dialects.DIALECTS.values():
+        for container in dialect.containers:
+            yield dialect.folder.weights[container]
+            if container in dialect.folder.shards:
+                yield dialect.folder.shards[container][1]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_file())
+    except OSError as error:
+        raise FormatError(f"cannot be listed: {error.strerror}", path=folder) from error
+
+
+def _open_weights(weights: Path) -> Reader:
+    if weights.name.endswith(INDEX_SUFFIX):
+        return ShardedReader(weights)
+    return open_container(weights)
+
+
+def _container_name(reader: Reader) -> str:
+    return "+".join(reader.parts) if isinstance(reader, ShardedReader) else reader.container
+
+
+def _find_companions(found: Checkpoint) -> None:
+    """Find the configuration and the vocabulary: those asked for, else those beside the weights."""
+    folder = found.weights.parent
+    files = {} if not folder.is_dir() else {file.name: file for file in _files(folder)}
+    found.config_path = found.asked.config or _find_config(files)
+    if found.config_path is not None:
+        found.native_config = read_json(found.config_path)
+    found.vocabulary = found.asked.vocabulary or files.get("vocab.txt")
+
+
+def _find_config(files: Mapping[str, Path]) -> Path | None:
+    for name in CONFIG_NAMES:
+        if name in files:
+            return files[name]
+    others = [file for name, file in files.items() if name.endswith("_config.json") and name not in NOT_CONFIGS]
+    known = [file for file in others if any(d.config.recognises(read_json(file)) for d in dialects.DIALECTS.values())]
+    return known[0] if len(known) == 1 else None
+
+
+def _find_model(found: Checkpoint, strict: bool) -> None:
+    shapes = {name: spec.shape for name, spec in found.tensors.items()}
+    asked = found.asked
+    known = dialects.DIALECTS if asked.dialect is None else {asked.dialect: dialects.find(asked.dialect)}
+    candidates = [c for c in recognise(known, shapes) if asked.family in (None, c[1].family.name)]
+    try:
+        if not candidates:
+            raise _unrecognised(found, list(known))
+        dialect, table, _ = candidates[0]
+        found.match = match(dialect, table, shapes, found.native_config, asked.submodel)
+        _check_copies(found, found.match)
+        found.sidecars = _sidecars(found, dialect.folder.sidecars)
+    except (MappingError, FormatError, UsageError) as error:
+        if strict:
+            raise
+        found.match, found.problem = None, error
+
+
+def _unrecognised(found: Checkpoint, known: list[str]) -> FormatError:
+    names = list(found.tensors)
+    seen = ", ".join(repr(name) for name in names[:3])
+    return FormatError(
+        f"is a {found.container} with {len(names)} tensors ({seen} ...), but no model of {', '.join(known)} is "
+        "among them.",
+        path=found.path,
+        hint="--keep-names converts the container alone; `interlingua inspect` lists the tensors.",
+    )
+
+
+def _check_copies(found: Checkpoint, matched: Match) -> None:
+    for canonical, entry in matched.tensors.items():
+        for copy in entry.copies:
+            if not found.same_data(entry.native, copy):
+                raise FormatError(
+                    f"{entry.native!r} and {copy!r} are one tensor by their names ({canonical}), but differ",
+                    path=found.path,
+                )
+
+
+def _sidecars(found: Checkpoint, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files that travel along, by their path in the folder; only for a source that is a folder."""
+    if not found.path.is_dir():
+        return ()
+    folder = found.weights.parent
+    nested = [file for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.is_symlink() for file in _files(sub)]
+    names = [file.relative_to(folder).as_posix() for file in (*_files(folder), *nested)]
+    return tuple(name for name in names if any(_fits(name, pattern) for pattern in patterns))
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)

@@ -1,0 +1,314 @@
+"""Carry out one step of a plan in bounded memory: into an output's slot, or as blocks for whoever wants to look."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from interlingua.convert.kernels import Losses, cast, transpose, words
+from interlingua.convert.plan import ZEROS, Piece, Step
+from interlingua.errors import FormatError
+from interlingua.formats.base import BLOCK, Extent, Reader, Slot, blocks, checksum_of, write_at
+from interlingua.formats.dtypes import numpy_dtype
+
+if TYPE_CHECKING:
+    from interlingua.convert.kernels import Array
+
+TILE = 8 << 20
+"""Bytes of a matrix that are transposed at a time."""
+
+COPY = 64 << 20
+"""Bytes asked of the system in one copy inside the kernel: few calls, yet progress to show."""
+
+Readers = Mapping[str, Reader]
+Tell = Callable[[int], None]
+"""Told the number of bytes each time some are done; may raise to stop the work."""
+
+_NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
+
+_local = threading.local()
+
+
+def write_step(step: Step, readers: Readers, slot: Slot, checksum: str | None, tell: Tell) -> tuple[int | None, Losses]:
+    """Put a step's tensor into its slot.
+
+    Args:
+        step: the step.
+        readers: origin of pieces -> reader.
+        slot: where the bytes go.
+        checksum: the checksum that the output's container keeps.
+        tell: told of bytes done.
+
+    Returns:
+        The checksum of the bytes written (None where none is kept), and what a cast lost.
+
+    Raises:
+        FormatError: the source is damaged.
+        OSError: the output cannot be written.
+    """
+    if step.transpose is not None:
+        losses = _write_transposed(step, readers, slot, tell)
+        return _checksum_written(slot, step.target.nbytes, checksum), losses
+    if step.cast_from is not None:
+        return _write_cast(step, readers, slot, checksum, tell)
+    value = None if checksum is None else 0
+    offset = slot.offset
+    for piece in step.pieces:
+        value = _copy(piece, readers, Slot(slot.fd, offset), checksum, value, tell)
+        offset += piece.nbytes
+    return value, Losses()
+
+
+def step_blocks(step: Step, readers: Readers) -> Iterator[memoryview]:
+    """Yield a step's tensor, row-major and little-endian, in blocks of ``BLOCK`` bytes (the last one shorter).
+
+    A block is valid until the next one is asked for.
+    """
+    if step.is_copy:
+        buffer = memoryview(bytearray(min(BLOCK, step.target.nbytes)))
+        for start, length in blocks(step.target.nbytes):
+            read_joined(step.pieces, readers, start, buffer[:length])
+            yield buffer[:length]
+        return
+    pending = bytearray()
+    for strip in _strips(step, readers):
+        pending += memoryview(strip).cast("B")
+        while len(pending) >= BLOCK:
+            yield memoryview(bytes(pending[:BLOCK]))
+            del pending[:BLOCK]
+    if pending:
+        yield memoryview(bytes(pending))
+
+
+def read_joined(pieces: tuple[Piece, ...], readers: Readers, start: int, view: memoryview) -> None:
+    """Fill ``view`` with the bytes from ``start`` of the pieces, joined."""
+    done = 0
+    for piece in pieces:
+        if start >= piece.nbytes:
+            start -= piece.nbytes
+            continue
+        count = min(piece.nbytes - start, len(view) - done)
+        part = view[done : done + count]
+        if piece.origin == ZEROS:
+            part[:] = bytes(count)
+        else:
+            readers[piece.origin].read_into(piece.name, piece.start + start, part)
+        done += count
+        start = 0
+        if done == len(view):
+            return
+
+
+def _buffer(length: int) -> memoryview:
+    """Return ``length`` bytes (``BLOCK`` at most) of this thread's own buffer."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = bytearray(BLOCK)
+    return memoryview(_local.buffer)[:length]
+
+
+def _copy(
+    piece: Piece, readers: Readers, slot: Slot, checksum: str | None, value: int | None, tell: Tell
+) -> int | None:
+    """Copy a piece and return the output's checksum continued over it."""
+    if piece.origin == ZEROS:
+        for start, length in blocks(piece.nbytes):
+            zeros = bytes(length)
+            write_at(slot.fd, slot.offset + start, zeros)
+            value = checksum_of(checksum, zeros, value or 0)
+            tell(length)
+        return value
+    reader = readers[piece.origin]
+    is_whole = piece.start == 0 and piece.nbytes == reader.tensors[piece.name].nbytes
+    expected = reader.expected_checksum(piece.name) if is_whole else None
+    extents = reader.extents(piece.name)
+    if checksum is None and expected is None and extents is not None:
+        _copy_in_kernel(cut(extents, piece.start, piece.nbytes), slot, tell)
+        return None
+    seen: int | None = 0
+    for start, length in blocks(piece.nbytes):
+        view = _buffer(length)
+        reader.read_into(piece.name, piece.start + start, view)
+        value = checksum_of(checksum, view, value or 0)
+        if expected is not None:
+            seen = checksum_of(expected[0], view, seen or 0)
+        write_at(slot.fd, slot.offset + start, view)
+        tell(length)
+    if expected is not None and seen != expected[1]:
+        raise FormatError(
+            f"{piece.name!r} does not have the checksum that the file keeps of it",
+            path=reader.path,
+            hint="The file is damaged; fetch it again.",
+        )
+    return value
+
+
+def cut(extents: tuple[Extent, ...], start: int, nbytes: int) -> Iterator[Extent]:
+    """Yield the runs that hold ``nbytes`` bytes from ``start`` of the extents, joined."""
+    for extent in extents:
+        if start >= extent.nbytes:
+            start -= extent.nbytes
+            continue
+        count = min(extent.nbytes - start, nbytes)
+        if count:
+            yield Extent(extent.file, extent.offset + start, count)
+        nbytes -= count
+        start = 0
+
+
+def _copy_in_kernel(extents: Iterator[Extent], slot: Slot, tell: Tell) -> None:
+    """Copy runs of bytes without bringing them into the process, where the system can."""
+    position = slot.offset
+    for extent in extents:
+        extent.file.check(extent.offset, extent.nbytes, "a tensor")
+        done = _copy_file_range(extent, slot.fd, position, tell)
+        for start, length in blocks(extent.nbytes - done):
+            view = _buffer(length)
+            extent.file.read_into(extent.offset + done + start, view)
+            write_at(slot.fd, position + done + start, view)
+            tell(length)
+        position += extent.nbytes
+
+
+def _copy_file_range(extent: Extent, fd: int, position: int, tell: Tell) -> int:
+    """Return how many bytes of the run the system has copied by itself."""
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    done = 0
+    while done < extent.nbytes:
+        try:
+            count = os.copy_file_range(
+                extent.file.fd, fd, min(COPY, extent.nbytes - done), extent.offset + done, position + done
+            )
+        except OSError as error:
+            if error.errno in _NO_KERNEL_COPY:
+                return done
+            raise
+        if count == 0:
+            return done
+        done += count
+        tell(count)
+    return done
+
+
+def _checksum_written(slot: Slot, nbytes: int, checksum: str | None) -> int | None:
+    """Return the checksum of what was written out of order, read back from the system's cache."""
+    if checksum is None:
+        return None
+    value: int | None = 0
+    for start, length in blocks(nbytes):
+        view = _buffer(length)
+        done = 0
+        while done < length:
+            count = os.preadv(slot.fd, [view[done:]], slot.offset + start + done)
+            if count == 0:
+                raise OSError(errno.EIO, "the output became shorter while it was written")
+            done += count
+        value = checksum_of(checksum, view, value or 0)
+    return value
+
+
+def _write_cast(
+    step: Step, readers: Readers, slot: Slot, checksum: str | None, tell: Tell
+) -> tuple[int | None, Losses]:
+    value: int | None = None if checksum is None else 0
+    losses, offset = Losses(), slot.offset
+    for elements in _elements(step, readers):
+        result, lost = cast(elements, step.target.dtype)
+        data = result.view("u1").data
+        losses += lost
+        value = checksum_of(checksum, data, value or 0)
+        write_at(slot.fd, offset, data)
+        offset += len(data)
+        tell(len(data))
+    return value, losses
+
+
+def _elements(step: Step, readers: Readers) -> Iterator[Array]:
+    """Yield a step's elements before the cast, a block at a time."""
+    import numpy as np
+
+    source = step.cast_from or step.target.dtype
+    for start, length in blocks(step.target.elements * source.itemsize):
+        view = _buffer(length)
+        read_joined(step.pieces, readers, start, view)
+        yield np.frombuffer(view, numpy_dtype(source))
+
+
+def _tile(step: Step, readers: Readers, top: int, left: int, height: int, width: int) -> tuple[Array, Losses]:
+    """Return ``height`` x ``width`` elements of the matrix before it is turned, turned and cast."""
+    import numpy as np
+
+    source = step.cast_from or step.target.dtype
+    if step.transpose is None:
+        raise ValueError("not a matrix that is turned")
+    columns = step.transpose[1]
+    tile = np.empty((height, width), words(source))
+    view = tile.reshape(-1).view("u1").data
+    if width == columns:
+        read_joined(step.pieces, readers, top * columns * source.itemsize, view)
+    else:
+        row = width * source.itemsize
+        for line in range(height):
+            start = ((top + line) * columns + left) * source.itemsize
+            read_joined(step.pieces, readers, start, view[line * row : (line + 1) * row])
+    turned = transpose(tile)
+    if step.cast_from is None:
+        return turned, Losses()
+    return cast(turned.view(numpy_dtype(source)), step.target.dtype)
+
+
+def tiles(rows: int, columns: int, itemsize: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (top, left, height, width) of tiles of at most ``TILE`` bytes that cover a matrix.
+
+    A matrix that fits is one tile; otherwise tiles are as square as they can be, so that neither the reads
+    of a row nor the writes of a turned row become short.
+    """
+    width = min(columns, max(1, TILE // itemsize))
+    height = max(1, TILE // (width * itemsize))
+    if height < min(rows, SQUARE):
+        height = min(rows, SQUARE)
+        width = max(1, TILE // (height * itemsize))
+    for top in range(0, rows, height):
+        for left in range(0, columns, width):
+            yield top, left, min(height, rows - top), min(width, columns - left)
+
+
+SQUARE = 1024
+"""Rows that a tile has at least, where the matrix has as many."""
+
+
+def _write_transposed(step: Step, readers: Readers, slot: Slot, tell: Tell) -> Losses:
+    if step.transpose is None:
+        raise ValueError("not a matrix that is turned")
+    rows, columns = step.transpose
+    itemsize = step.target.dtype.itemsize
+    losses = Losses()
+    for top, left, height, width in tiles(rows, columns, (step.cast_from or step.target.dtype).itemsize):
+        turned, lost = _tile(step, readers, top, left, height, width)
+        losses += lost
+        data = turned.reshape(-1).view("u1").data
+        if height == rows:
+            write_at(slot.fd, slot.offset + left * rows * itemsize, data)
+        else:
+            line = height * itemsize
+            for column in range(width):
+                start = ((left + column) * rows + top) * itemsize
+                write_at(slot.fd, slot.offset + start, data[column * line : (column + 1) * line])
+        tell(len(data))
+    return losses
+
+
+def _strips(step: Step, readers: Readers) -> Iterator[memoryview]:
+    """Yield the tensor of a step that turns or casts, in order, a few rows at a time."""
+    if step.transpose is None:
+        for elements in _elements(step, readers):
+            yield cast(elements, step.target.dtype)[0].view("u1").data
+        return
+    rows, columns = step.transpose
+    width = max(1, TILE // max(1, rows * (step.cast_from or step.target.dtype).itemsize))
+    for left in range(0, columns, width):
+        turned, _ = _tile(step, readers, 0, left, rows, min(width, columns - left))
+        yield turned.reshape(-1).view("u1").data

@@ -1,0 +1,110 @@
+"""The canonical configuration, and the tables by which a dialect's own configuration maps to it and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+Json = Any
+"""Whatever a JSON text can hold."""
+
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear")
+"""Canonical activations: ``gelu`` is x/2 (1 + erf(x/sqrt 2)); ``gelu_tanh`` its approximation by tanh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What has to be known of a model besides its weights.
+
+    Attributes:
+        vocab_size: rows of the word embedding.
+        hidden_size: width of the encoder.
+        num_hidden_layers: number of layers.
+        num_attention_heads: attention heads a layer; divides ``hidden_size``.
+        intermediate_size: width of the feed-forward layer.
+        max_position_embeddings: rows of the position embedding.
+        type_vocab_size: rows of the token-type embedding, padding rows of a dialect left out.
+        hidden_act: one of ``ACTIVATIONS``.
+        layer_norm_eps: added to the variance inside the root.
+        hidden_dropout_prob: dropout of hidden states while training.
+        attention_probs_dropout_prob: dropout of attention weights while training.
+        initializer_range: standard deviation of the weights at initialisation.
+        pad_token_id: row of the word embedding that pads.
+        tie_word_embeddings: whether the masked-LM decoder is the word embedding.
+        labels: names of the labels of a classification head, in order; empty where none are known.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    hidden_act: str
+    layer_norm_eps: float
+    hidden_dropout_prob: float
+    attention_probs_dropout_prob: float
+    initializer_range: float
+    pad_token_id: int
+    tie_word_embeddings: bool = True
+    labels: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Json]:
+        """Return the values by name, ready for JSON."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**values, "labels": list(self.labels)}
+
+
+INTEGERS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "pad_token_id",
+)
+NUMBERS = ("layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+
+
+def no_extras(_config: Config, _heads: Collection[str]) -> dict[str, Json]:
+    """Add nothing to a configuration."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigTable:
+    """How one dialect spells the canonical configuration.
+
+    Attributes:
+        keys: canonical value -> the keys that hold it, the one that is written first.
+        activations: the dialect's spelling -> canonical activation; the first spelling of each is written.
+        defaults: canonical value -> what the system's own code takes where its configuration is silent.
+        constants: keys that every written configuration has, with their value.
+        marks: keys of which any one tells that a JSON text is this dialect's configuration.
+        only: key -> the values under which the family's tables hold; any other makes it another architecture.
+        labels: the key that maps numbers to the labels' names, where the system has one.
+        extras: returns the written keys that depend on the configuration and the heads together.
+        dtype_keys: the keys that state the weights' element type, the one that is written first.
+    """
+
+    keys: Mapping[str, tuple[str, ...]]
+    activations: Mapping[str, str]
+    defaults: Mapping[str, Json] = field(default_factory=dict)
+    constants: Mapping[str, Json] = field(default_factory=dict)
+    marks: frozenset[str] = frozenset()
+    only: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    labels: str | None = None
+    extras: Callable[[Config, Collection[str]], dict[str, Json]] = no_extras
+    dtype_keys: tuple[str, ...] = ()
+
+    def recognises(self, native: Mapping[str, Json]) -> bool:
+        """Say whether a JSON object looks like this dialect's configuration."""
+        return any(mark in native for mark in self.marks)
+
+    def spell_activation(self, canonical: str) -> str | None:
+        """Return the dialect's spelling of a canonical activation, or None where it has none."""
+        return next((native for native, name in self.activations.items() if name == canonical), None)

@@ -1,0 +1,216 @@
+"""What the commands print for people: tables that fold layers, and short paragraphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from interlingua.convert.conversion import Result
+from interlingua.convert.plan import Plan, Step
+from interlingua.mappings.config import Json
+from interlingua.mappings.schema import LAYER, layer_of, template
+from interlingua.verify.difference import Comparison
+
+
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table without frames."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def folded(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the rows with those merged that differ in their layer's number alone.
+
+    A merged row shows the numbers as a range: ``encoder.layer.{0…11}.output.dense.weight``.
+    """
+    groups: dict[tuple[str, ...], list[int | None]] = {}
+    for row in rows:
+        key = tuple(template(cell) for cell in row)
+        groups.setdefault(key, []).append(next((n for cell in row if (n := layer_of(cell)) is not None), None))
+    return [tuple(cell.replace(LAYER, _range(numbers)) for cell in key) for key, numbers in groups.items()]
+
+
+def _range(numbers: Sequence[int | None]) -> str:
+    there = sorted({number for number in numbers if number is not None})
+    if len(there) < 2:
+        return "".join(map(str, there))
+    if there == list(range(there[0], there[-1] + 1)):
+        return f"{{{there[0]}…{there[-1]}}}"
+    return "{" + ",".join(map(str, there)) + "}"
+
+
+def size(nbytes: int) -> str:
+    """Return a number of bytes as people write it: ``90.9 MB`` (powers of ten)."""
+    value = float(nbytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def count(parameters: int) -> str:
+    """Return a number of parameters as model zoos write it: ``102.3M``."""
+    if parameters < 1_000_000_000:
+        return f"{parameters / 1e6:.1f}M"
+    return f"{parameters / 1e9:.2f}B"
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """Print everything that a conversion will do."""
+    show_summary(console, plan)
+    for output in plan.outputs:
+        console.print()
+        console.print(Text(f"{output.path}  ({output.container}, {size(output.nbytes)})", style="bold"))
+        if output.container == "file":
+            continue
+        table = plain_table("from", "to", "dtype", "shape", "operation")
+        for row in folded(_step_row(step) for step in output.steps):
+            table.add_row(*map(Text, row))
+        for row in folded((owner, tied, "", "", "tie") for tied, owner in output.ties.items()):
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for text in plan.texts:
+        console.print()
+        console.print(Text(f"{text.path}  (text)", style="bold"))
+
+
+def _step_row(step: Step) -> tuple[str, ...]:
+    sources = ", ".join(dict.fromkeys(piece.name for piece in step.pieces if piece.origin != "zeros"))
+    shape = " x ".join(map(str, step.target.shape)) or "scalar"
+    return (sources, step.target.name, step.target.dtype.name, shape, step.operation)
+
+
+def show_summary(console: Console, plan: Plan) -> None:
+    """Print what was found and what will be done, in a few lines."""
+    weights = [output for output in plan.outputs if output.container == plan.container]
+    tensors = sum(len(output.steps) for output in weights if not _is_residue(output.path))
+    heads = ", ".join(head.replace("_", " ") for head in plan.heads) or "no heads"
+    what = f"{plan.family} in {plan.origin} ({heads})" if plan.family else "tensors under their own names"
+    goal = f"{plan.target} ({plan.container})" if plan.target else plan.container
+    console.print(Text(f"{plan.source}: {what} -> {goal}, {tensors} tensors, {size(plan.nbytes)}"))
+    if plan.residue:
+        done = "kept in interlingua.residue.safetensors" if plan.keeps_residue else "left out"
+        table = plain_table("residue", "size", "why", right=["size"])
+        grouped = folded((kept.name, size(kept.nbytes), kept.reason) for kept in plan.residue)
+        for row in grouped[:MOST]:
+            table.add_row(*map(Text, row))
+        console.print(Text(f"{len(plan.residue)} things have no place in the target, and are {done}:"))
+        console.print(table)
+        if len(grouped) > MOST:
+            console.print(Text(f"... and {len(grouped) - MOST} more (--dry-run --json lists them)"))
+    for note in plan.notes:
+        console.print(Text(f"note: {note}"))
+
+
+MOST = 12
+"""Rows of residue that a summary shows."""
+
+
+def _is_residue(path: str) -> bool:
+    return path.endswith(".residue.safetensors")
+
+
+def show_result(console: Console, result: Result, seconds: float) -> None:
+    """Print what a conversion did, in one line and one more for each lossy cast."""
+    for lost in result.lost:
+        console.print(
+            Text(
+                f"narrowed: {lost.name}: of {lost.elements} elements {lost.losses.overflow} overflowed to infinity, "
+                f"{lost.losses.underflow} underflowed to zero"
+            )
+        )
+    checked = "; read back and equal to the source, bit for bit" if result.checked else ""
+    if result.checked and result.plan.casts:
+        checked = "; read back and equal to the source as cast, bit for bit"
+    rate = size(int(result.plan.nbytes / max(seconds, 1e-6)))
+    console.print(Text(f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"))
+
+
+def show_description(console: Console, found: Mapping[str, Json]) -> None:
+    """Print what ``inspect`` knows of a checkpoint."""
+    facts = Table.grid(padding=(0, 2))
+    heads = ", ".join(head.replace("_", " ") for head in found["heads"] or ())
+    for name, value in (
+        ("path", found["path"]),
+        ("container", found["container"]),
+        ("dialect", found["dialect"] or "none that is known here"),
+        ("family", found["family"]),
+        ("heads", heads if found["heads"] is not None else None),
+        ("submodels", ", ".join(found["submodels"])),
+        ("parameters", f"{count(found['parameters'])} ({found['parameters']:,})"),
+        ("tensors", f"{len(found['tensors'])}, {size(found['bytes'])}"),
+        ("vocabulary", found["vocabulary"]),
+        ("fingerprint", found["fingerprint"] or _no_fingerprint(found)),
+        ("of the encoder", found["encoder_fingerprint"]),
+    ):
+        if value:
+            facts.add_row(Text(name, style="bold"), Text(str(value)))
+    console.print(facts)
+    if found["config"]:
+        console.print()
+        config = Table.grid(padding=(0, 2))
+        for name, value in found["config"].items():
+            config.add_row(Text(name), Text(_config_value(value)))
+        console.print(config)
+    console.print()
+    console.print(_tensor_table(found))
+    for name, reason in list(found["leftovers"].items())[:MOST]:
+        console.print(Text(f"not of the model: {name}: {reason}"))
+    for note in found["notes"]:
+        console.print(Text(f"note: {note}"))
+    if found["problem"]:
+        console.print(Text(f"note: {found['problem']}"))
+
+
+def _no_fingerprint(found: Mapping[str, Json]) -> str | None:
+    return "not computed: large; `interlingua fingerprint` does" if found["dialect"] else None
+
+
+def _config_value(value: Json) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _tensor_table(found: Mapping[str, Json]) -> Table:
+    stats = any("stats" in tensor for tensor in found["tensors"])
+    columns = ["tensor", "dtype", "shape"]
+    if any("native" in tensor for tensor in found["tensors"]):
+        columns.insert(1, "native")
+    table = plain_table(*columns, *(STATS if stats else ()))
+    rows = []
+    for tensor in found["tensors"]:
+        shape = " x ".join(map(str, tensor["shape"])) or "scalar"
+        cells = [tensor["name"], tensor["dtype"], shape]
+        if "native" in columns:
+            cells.insert(1, tensor["native"])
+        values = tensor.get("stats") or {}
+        rows.append((*cells, *(_config_value(values.get(key, "")) for key in STATS if stats)))
+    for row in rows if stats else folded(rows):
+        table.add_row(*map(Text, row))
+    return table
+
+
+STATS = ("min", "max", "mean", "nan", "inf")
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the outcome of a comparison."""
+    if comparison.same:
+        console.print(Text(f"the same: {comparison.compared} tensors, nothing differs"))
+        return
+    table = plain_table("tensor", "differs in", "how")
+    for entry in comparison.differences:
+        table.add_row(Text(entry.name), Text(entry.what), Text(entry.detail))
+    console.print(table)
+    console.print(
+        Text(
+            f"different: {len(comparison.differences)} of {comparison.compared} compared tensors and those in one only"
+        )
+    )
