@@ -52,7 +52,7 @@ def convert(
 
     from interlingua.convert import conversion
     from interlingua.convert.source import Asked
-    from interlingua.verify.difference import check_weights
+    from interlingua.verify.written import check_weights
 
     known = {field.name for field in fields(Asked)}
     asked = Asked(**{key: value for key, value in options.items() if key in known})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from interlingua import __version__
-from interlingua.errors import InterlinguaError
+from interlingua.errors import InterlinguaError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 BUG = 70
 """Exit code of a failure that is this program's own (EX_SOFTWARE of sysexits.h)."""
 
+FAULTS = (OSError, MemoryError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError)
+"""What that failure looks like."""
+
+MOST = 4000
+"""Characters of an error that are shown: names in a hostile file may be megabytes long."""
+
 INTERRUPTED = 130
+
+HELP = {"help_option_names": ["-h", "--help"]}
+"""Settings of every command that has a name of its own: ``-h`` helps there too."""
 
 
 def failures(function: Command) -> Command:
@@ -35,13 +45,16 @@ def failures(function: Command) -> Command:
     @click.option("--debug", is_flag=True, help="Show a traceback on failure.")
     @wraps(function)
     def guarded(*args: Any, debug: bool, **options: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # A terminal may lack what a name is spelled with.
         try:
             return function(*args, **options)
-        except (InterlinguaError, KeyboardInterrupt, OSError, MemoryError, ValueError, TypeError, LookupError) as error:
+        except (InterlinguaError, KeyboardInterrupt, *FAULTS) as error:
             if debug or isinstance(error, BrokenPipeError):
                 raise
             message, code = _explain(error)
-            click.echo(f"interlingua: {message}", err=True)
+            click.echo(f"interlingua: {printable(message, MOST)}", err=True)
             sys.exit(code)
 
     return guarded  # type: ignore[return-value]
@@ -51,7 +64,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, InterlinguaError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; nothing was written.", INTERRUPTED
+        return "interrupted: the output is there whole, or not at all.", INTERRUPTED
     kind = type(error).__name__
     return f"this is a fault of interlingua itself ({kind}: {error}). Run again with --debug and report it.", BUG
 
@@ -86,16 +99,21 @@ def _console(*, err: bool = False) -> Console:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # A path that is no text, or a terminal without Unicode: JSON has escapes for both.
+        text = json.dumps(value, indent=2, allow_nan=False)
+    click.echo(text)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings=HELP)
 @click.version_option(__version__, prog_name="interlingua")
 def main() -> None:
     """Convert checkpoints of BERT-family encoders between systems, losslessly, and prove it."""
 
 
-@main.command()
+@main.command(context_settings=HELP)
 @click.argument("src")
 @click.argument("dst")
 @click.option("--to", metavar="DIALECT", help="The output's dialect.")
@@ -143,8 +161,7 @@ def convert(src: str, dst: str, **options: Any) -> None:
     file, where its name ends in a weights file's suffix.
     """
     from interlingua.convert import conversion
-    from interlingua.verify.difference import check_weights
-    from interlingua.verify.report import show_plan, show_result, show_summary
+    from interlingua.verify.written import check_weights
 
     asked = _asked(*(options[key] for key in ("dialect", "family", "config", "vocab", "submodel")))
     wanted = conversion.Options(
@@ -159,14 +176,14 @@ def convert(src: str, dst: str, **options: Any) -> None:
         sync=not options["no_sync"],
     )
     silent = options["quiet"] or options["as_json"]
-    console = _console()
     started = time.perf_counter()
-    show = show_plan if options["dry_run"] else show_summary
     with _Progress(silent) as progress:
 
         def announce(plan: Plan) -> None:
             if not silent:
-                show(console, plan)
+                from interlingua.verify.report import show_plan, show_summary
+
+                (show_plan if options["dry_run"] else show_summary)(_console(), plan)
             if not options["dry_run"]:
                 progress.start(plan.nbytes)
 
@@ -185,7 +202,9 @@ def convert(src: str, dst: str, **options: Any) -> None:
         path = str(result.path) if result.path else None
         _print_json({**result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost})
     elif result.path is not None and not silent:
-        show_result(console, result, seconds)
+        from interlingua.verify.report import show_result
+
+        show_result(_console(), result, seconds)
 
 
 class _Progress:
@@ -349,7 +368,7 @@ def matrix(as_json: bool) -> None:
     console.print(table)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings={**HELP, "ignore_unknown_options": True})
 @click.argument("_rest", nargs=-1, type=click.UNPROCESSED)
 def parity_check(_rest: tuple[str, ...]) -> None:
     """Run both checkpoints in their own frameworks and compare: not in this version yet."""

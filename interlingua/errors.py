@@ -22,7 +22,8 @@ class InterlinguaError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        end = "" if self.message.endswith((".", "!", "?")) else "."
+        return f"{self.message}{end} {self.hint}" if self.hint else f"{self.message}{end}"
 
 
 class CheckError(InterlinguaError):
@@ -78,3 +79,15 @@ class OutputError(InterlinguaError):
     """The output cannot be written: it exists, the disk is full, or permission is missing."""
 
     exit_code = 5
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """Return the text on one line: what moves a terminal's cursor or is no text at all is spelled as an escape.
+
+    Names in a checkpoint are somebody else's; ``most`` characters of the result are kept.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[:most]} ... ({len(text) - most} more characters)"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

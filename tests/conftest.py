@@ -26,3 +26,12 @@ def fixtures_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the folder of real checkpoints is not here: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, which `make demo` and `make test` fetch; skipped by name where it is absent."""
+    folder = Path(os.environ.get("INTERLINGUA_MINILM", ROOT / ".demo" / "all-MiniLM-L6-v2"))
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"all-MiniLM-L6-v2 is not here: {folder} (python -m benchmarks.minilm fetches it)")
+    return folder

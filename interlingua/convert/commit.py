@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -18,6 +19,9 @@ from interlingua.formats.base import output_error
 
 MARK = ".interlingua-"
 """Stands in the name of a folder that is being written, between its destination's name and a random part."""
+
+RANDOM = 16
+"""Hexadecimal digits of that part."""
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -55,7 +59,7 @@ class Destination:
             raise OutputError(
                 f"{self.path.parent}: {names} is there already.", hint="Choose another place, or pass --overwrite."
             )
-        if there and not self.single_file and not self.path.is_dir():
+        if there and not self.single_file and not os.path.isdir(self.path):
             raise OutputError(f"{self.path}: is a file, and the output is a folder.", hint="Choose another place.")
 
 
@@ -69,21 +73,26 @@ def staging(destination: Destination) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made.
     """
-    parent, name = destination.parent, destination.path.name
+    parent, stem = destination.parent, _stem(destination.path.name)
+    made = [above for above in (parent, *parent.parents) if not os.path.lexists(above)]
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        _clear_remains(parent, name)
-        folder = parent / f".{name[:100]}{MARK}{secrets.token_hex(8)}"
+        _clear_remains(parent, stem)
+        folder = parent / f"{stem}{secrets.token_hex(RANDOM // 2)}"
         folder.mkdir(mode=0o777)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise output_error(error, parent) from error
     try:
+        with contextlib.suppress(OSError):  # Where the file system has no locks, nobody clears anything away.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
         os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+        for above in made:
+            with contextlib.suppress(OSError):
+                above.rmdir()  # Only where it is empty, so that nothing was written.
 
 
 def commit(folder: Path, destination: Destination, files: Sequence[str]) -> None:
@@ -118,7 +127,17 @@ def _move_files(folder: Path, destination: Destination, files: Sequence[str]) ->
         if destination.overwrite:
             (folder / name).replace(target)
         else:
-            os.link(folder / name, target)
+            _move_new(folder / name, target)
+
+
+def _move_new(file: Path, target: Path) -> None:
+    """Move a file to where nothing is; raises FileExistsError where something has appeared."""
+    try:
+        os.link(file, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or os.path.lexists(target):
+            raise
+        file.rename(target)  # A file system without hard links.
 
 
 def _move_folder(folder: Path, destination: Destination) -> None:
@@ -148,9 +167,25 @@ def _exchange(one: Path, other: Path) -> None:
     away.rename(one)
 
 
-def _clear_remains(parent: Path, name: str) -> None:
-    for folder in parent.glob(f".{_escaped(name[:100])}{MARK}*"):
+def _stem(name: str) -> str:
+    """Return how the names of a destination's staging folders begin; short enough for any file system."""
+    return f".{os.fsencode(name)[:150].decode('utf-8', 'ignore')}{MARK}"
+
+
+def _remove(folder: Path) -> None:
+    """Remove what is there after an exchange or a failure: a folder, or a link to one."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_remains(parent: Path, stem: str) -> None:
+    for folder in parent.glob(glob.escape(stem) + "[0-9a-f]" * RANDOM):
         with contextlib.suppress(OSError):
+            if folder.is_symlink():
+                folder.unlink()
+                continue
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,12 +194,8 @@ def _clear_remains(parent: Path, name: str) -> None:
                 os.close(fd)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
-
-
 def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    return os.path.isdir(path) and not path.is_symlink() and not any(path.iterdir())
 
 
 def _sync_tree(folder: Path) -> None:

@@ -107,6 +107,7 @@ def complete(
         result["num_attention_heads"], note = _head_count(match.dialect, sizes["hidden_size"])
         notes.append(note)
     notes += _apply_defaults(result, match.dialect)
+    notes += _name_labels(result, values, match.sizes.get("labels"), name)
     if result["num_attention_heads"] < 1 or result["hidden_size"] % result["num_attention_heads"]:
         raise FormatError(
             f"{name} says {result['num_attention_heads']} attention heads, which do not divide the hidden size "
@@ -130,6 +131,20 @@ def _apply_defaults(result: dict[str, Json], dialect: Dialect) -> list[str]:
         return []
     stated = ", ".join(f"{key} {defaults[key]}" for key in missing)
     return [f"As {dialect.title}'s own code has it where nothing is said: {stated}."]
+
+
+def _name_labels(result: dict[str, Json], values: Mapping[str, Json], rows: int | None, name: str) -> list[str]:
+    """See that a classifier of ``rows`` rows has as many labels, named if they are not; return a sentence on it."""
+    if rows is None or len(result.get("labels", ())) == rows:
+        return []
+    # A multiple choice has one row, however many labels its configuration happens to name.
+    if "labels" in values and rows > 1:
+        raise FormatError(
+            f"{name} names {len(values['labels'])} labels, but the classifier has {rows} rows",
+            hint="They belong to different models; pass the right configuration with --config FILE.",
+        )
+    result["labels"] = tuple(f"LABEL_{index}" for index in range(rows))
+    return [f"Nothing names the {rows} labels: they are called LABEL_0 and so on."]
 
 
 def _check_sizes(sizes: Mapping[str, int], values: Mapping[str, Json], name: str, tokens: int | None) -> None:
@@ -196,6 +211,8 @@ def spell(
         native["architectures"] = [architecture]
     if base:
         native |= {key: dtype for key in form.dtype_keys if key in base}
+        if form.labels and len(config.labels) > 1 and said.get("labels") != config.labels:
+            native |= form.extras(config, heads)
     else:
         native |= {**form.extras(config, heads), **dict.fromkeys(form.dtype_keys[:1], dtype)}
     return native, _unsaid(config, dialect)

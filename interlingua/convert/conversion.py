@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from interlingua.convert.commit import Destination, commit, staging
-from interlingua.convert.execute import Lost, execute
+from interlingua.convert.execute import Lost, Written, execute
 from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, Plan
 from interlingua.convert.planning import Wanted, find_dtype, make_plan, plan_keep_names
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
@@ -21,7 +22,7 @@ from interlingua.formats.base import Reader
 from interlingua.formats.plain_files import PlainFiles
 from interlingua.mappings import registry as dialects
 
-Check = Callable[[Checkpoint, Path, Plan], None]
+Check = Callable[[Checkpoint, Path, Plan, Written], None]
 """Holds what was written against its source; raises CheckError where they differ."""
 
 
@@ -103,24 +104,28 @@ def convert(
             announce(plan)
         if dry_run:
             return Result(plan, None, (), False)
-        _refuse_self(opened, destination)
+        _refuse_self(opened, destination, plan)
         destination.check(plan.files)
         with _readers(opened, plan) as readers, staging(destination) as folder:
-            lost = execute(plan, readers, folder, progress)
+            written = execute(plan, readers, folder, verify=check is not None, progress=progress)
             commit(folder, destination, plan.files)
         if check is not None:
-            check(opened, destination.path, plan)
-        return Result(plan, destination.path, lost, check is not None)
+            check(opened, destination.path, plan, written)
+        return Result(plan, destination.path, written.lost, check is not None)
 
 
 def _plan(opened: Checkpoint, target: Path, options: Options) -> tuple[Plan, Destination]:
     dtype = find_dtype(options.dtype)
-    single = target.suffix in containers.WEIGHT_SUFFIXES and not target.is_dir()
+    single = target.suffix in containers.WEIGHT_SUFFIXES and not os.path.isdir(target)
     destination = Destination(target, single, options.overwrite, options.sync)
     if options.keep_names:
+        if options.to is not None:
+            raise UsageError("--to names a dialect, and --keep-names keeps the names.", hint="Pass one of the two.")
         container = _keep_names_container(options, target)
-        name = target.name if single else f"model{container.suffixes[0]}"
-        return plan_keep_names(opened, container, name, dtype), destination
+        if single and container.form != "file":
+            raise UsageError(f"{container.title} is not one file.", hint="Name a folder for it to be in.")
+        name = target.name if single else MODEL + next(iter(container.suffixes), "")
+        return plan_keep_names(opened, container, name, dtype, options.residue), destination
     if options.to is None:
         raise UsageError(
             "Nothing says what to convert to.", hint=f"Pass --to with one of {', '.join(dialects.DIALECTS)}."
@@ -157,19 +162,29 @@ def _container(options: Options, file: Path | None, allowed: tuple[str, ...], ti
 def _keep_names_container(options: Options, target: Path) -> containers.Container:
     if options.container is not None:
         return containers.find(options.container)
-    for container in containers.CONTAINERS.values():
-        if container.writes and target.suffix in container.suffixes:
-            return container
-    raise UsageError("Nothing says which container to write.", hint="Pass --container, or a file name with its suffix.")
+    found = containers.by_name(target.name)
+    if found is None:
+        raise UsageError(
+            "Nothing says which container to write.", hint="Pass --container, or a file name with its suffix."
+        )
+    return found
 
 
-def _refuse_self(opened: Checkpoint, destination: Destination) -> None:
+MODEL = "model"
+"""What a container is called in a folder, where only the container is converted."""
+
+
+def _refuse_self(opened: Checkpoint, destination: Destination, plan: Plan) -> None:
     """Refuse an output that would take its own source away."""
-    target = destination.path.resolve()
-    source = opened.path.resolve()
-    weights = opened.weights.resolve()
-    if target in (source, weights) or target in weights.parents:
-        raise OutputError(f"{destination.path}: the source is there.", hint="Choose another place for the output.")
+    sources = {path.resolve() for path in (opened.path, *opened.files)}
+    if destination.single_file:
+        folder = destination.parent.resolve()
+        targets = {folder / name for name in plan.files}
+    else:
+        targets = {destination.path.resolve()}
+        sources |= {above for path in sources for above in path.parents}
+    for taken in sorted(targets & sources):
+        raise OutputError(f"{taken}: the source is there.", hint="Choose another place for the output.")
 
 
 @contextlib.contextmanager
@@ -188,7 +203,7 @@ def _readers(opened: Checkpoint, plan: Plan) -> Iterator[Readers]:
         yield readers
 
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
@@ -201,7 +216,7 @@ def parse_size(text: str) -> int:
     if found is None:
         raise UsageError(f"{text!r} is no size.", hint="Write 5GB, 500MB or 2GiB.")
     power = " kmgt".index(found[2].lower() or " ")
-    size = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    size = int(Fraction(found[1]) * (1024 if found[3] else 1000) ** power)
     if size < 1:
         raise UsageError(f"{text!r} is no size.", hint="A file holds at least one byte.")
     return size

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from interlingua.errors import FormatError
 from interlingua.formats.base import SourceFile
+from interlingua.formats.json_text import MAX_JSON, decode_json
 from interlingua.mappings.config import Json
 
-MAX_TEXT = 64 << 20
+MAX_TEXT = MAX_JSON
 """Longest text, in bytes, that is read."""
 
 
@@ -19,14 +21,17 @@ def read_text(path: Path) -> str:
     Raises:
         FormatError: it is missing, too long, or no UTF-8.
     """
+    try:
+        return _read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError("is no UTF-8 text", path=path, offset=error.start) from error
+
+
+def _read(path: Path) -> bytes:
     with SourceFile(path) as file:
         if file.size > MAX_TEXT:
             raise FormatError(f"is too long for a text of its kind ({file.size} bytes)", path=path)
-        raw = file.read_at(0, file.size, "the text")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError("is no UTF-8 text", path=path, offset=error.start) from error
+        return file.read_at(0, file.size, "the text")
 
 
 def read_json(path: Path) -> dict[str, Json]:
@@ -35,18 +40,18 @@ def read_json(path: Path) -> dict[str, Json]:
     Raises:
         FormatError: it is no JSON, or no object.
     """
-    return json_object(read_text(path), path)
+    return json_object(_read(path), path)
 
 
-def json_object(text: str, path: Path) -> dict[str, Json]:
-    """Return the object that a JSON text from ``path`` is.
+def json_object(raw: bytes, path: Path) -> dict[str, Json]:
+    """Return the object that a UTF-8 JSON text from ``path`` is.
 
     Raises:
         FormatError: it is no JSON, or no object.
     """
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = decode_json(raw.removeprefix(BOM_UTF8))
+    except ValueError as error:
         raise FormatError(f"is no valid JSON: {error}", path=path) from error
     if not isinstance(found, dict):
         raise FormatError("holds JSON, but no object", path=path)

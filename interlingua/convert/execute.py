@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from interlingua.convert.kernels import Losses
 from interlingua.convert.plan import Output, Plan, Step
-from interlingua.convert.stream import Readers, Tell, write_step
+from interlingua.convert.stream import Readers, Tell, slot_holds, write_step
+from interlingua.errors import CheckError
 from interlingua.formats import registry
 from interlingua.formats.base import Writer, create, output_error, write_at
 from interlingua.formats.plain_files import PlainFileWriter
@@ -29,27 +30,46 @@ class Lost:
     losses: Losses
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What carrying out a plan has put where.
+
+    Attributes:
+        lost: what narrowing casts lost, for the tensors of which they lost something.
+        offsets: (output's path, tensor's name) -> offset in that file, for the tensors whose bytes were read
+            back and found equal to the source's.
+    """
+
+    lost: tuple[Lost, ...]
+    offsets: Mapping[tuple[str, str], int]
+
+
 class _StoppedError(Exception):
     """Another thread has failed; this one's work is of no use any more."""
 
 
 def execute(
-    plan: Plan, readers: Readers, folder: Path, progress: Callable[[int], None] | None = None
-) -> tuple[Lost, ...]:
+    plan: Plan,
+    readers: Readers,
+    folder: Path,
+    *,
+    verify: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Written:
     """Write every file of a plan below ``folder``.
 
     Args:
         plan: what to do.
         readers: origin of pieces -> reader.
         folder: an empty folder, of no interest to anybody until this returns.
+        verify: read back each tensor that is a plain copy as soon as it is written, and compare it with the
+            source (one thread compares while the other writes).
         progress: told the number of bytes each time some are done, from several threads.
-
-    Returns:
-        What narrowing casts lost, for the tensors of which they lost something.
 
     Raises:
         FormatError: the source is damaged.
         OutputError: the output cannot be written.
+        CheckError: what was read back is not what was written.
     """
     stop = threading.Event()
 
@@ -62,30 +82,50 @@ def execute(
     for text in plan.texts:
         _write_text(folder / text.path, text.content)
     lost: list[Lost] = []
+    offsets: dict[tuple[str, str], int] = {}
     for output in plan.outputs:
         path = folder / output.path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _open_writer(output, path) as writer:
-                lost += _stream(output, writer, readers, stop, tell)
+                for done in _stream(output, writer, readers, verify, stop, tell):
+                    if done.offset is not None:
+                        offsets[output.path, done.lost.name] = done.offset
+                    if done.lost.losses:
+                        lost.append(done.lost)
                 writer.finish()
         except OSError as error:
             raise output_error(error, path) from error
-    return tuple(lost)
+    return Written(tuple(lost), offsets)
 
 
-def _stream(output: Output, writer: Writer, readers: Readers, stop: threading.Event, tell: Tell) -> list[Lost]:
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """One tensor written; its offset where it was read back."""
+
+    lost: Lost
+    offset: int | None
+
+
+def _stream(
+    output: Output, writer: Writer, readers: Readers, verify: bool, stop: threading.Event, tell: Tell
+) -> list[_Done]:
     """Write an output's tensors, the largest first so that the last ones to finish are short."""
     steps = sorted(output.steps, key=lambda step: -step.target.nbytes)
 
-    def work(step: Step) -> Lost:
-        with writer.slot(step.target.name) as slot:
+    def work(step: Step) -> _Done:
+        name = step.target.name
+        with writer.slot(name) as slot:
             checksum, losses = write_step(step, readers, slot, writer.checksum, tell)
-        writer.seal(step.target.name, checksum)
-        return Lost(step.target.name, step.target.elements, losses)
+            verified = verify and step.is_copy
+            if verified and not slot_holds(step, readers, slot):
+                raise CheckError(f"{output.path}: {name}, read back, is not what was written.")
+            offset = slot.offset if verified else None
+        writer.seal(name, checksum)
+        return _Done(Lost(name, step.target.elements, losses), offset)
 
     if len(steps) == 1:
-        return [done for done in (work(steps[0]),) if done.losses]
+        return [work(steps[0])]
     with ThreadPoolExecutor(THREADS) as pool:
         futures = [pool.submit(work, step) for step in steps]
         try:
@@ -98,15 +138,16 @@ def _stream(output: Output, writer: Writer, readers: Readers, stop: threading.Ev
     for error in errors:
         if not isinstance(error, _StoppedError):
             raise error
-    return [done for future in futures if (done := future.result()).losses]
+    return [future.result() for future in futures]
 
 
 def _open_writer(output: Output, path: Path) -> Writer:
-    specs = [step.target for step in output.steps]
+    specs = {step.target.name: step.target for step in output.steps}
     if output.container == "file":
-        return PlainFileWriter(path, specs)
+        return PlainFileWriter(path, list(specs.values()))
+    specs |= {tied: replace(specs[owner], name=tied) for tied, owner in output.ties.items()}
     module = registry.find(output.container).load()
-    return module.open_writer(path, specs, metadata=output.metadata, ties=output.ties)
+    return module.open_writer(path, list(specs.values()), metadata=output.metadata, ties=output.ties)
 
 
 def _write_text(path: Path, content: str) -> None:

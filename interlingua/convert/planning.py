@@ -23,15 +23,15 @@ from interlingua.convert.plan import (
 )
 from interlingua.convert.residue import FILE_NAME, Entry, key_of, metadata_of
 from interlingua.convert.source import Checkpoint
-from interlingua.errors import MappingError, UsageError
+from interlingua.errors import FormatError, MappingError, UsageError
 from interlingua.formats.base import TensorSpec
 from interlingua.formats.dtypes import DTYPES, UINT8, DType
 from interlingua.formats.registry import Container
 from interlingua.mappings.config import Json
 from interlingua.mappings.conventions import differences
 from interlingua.mappings.dialect import Dialect, Table
-from interlingua.mappings.match import Match, listing
-from interlingua.mappings.rules import Operation, PadRows, Transpose
+from interlingua.mappings.match import Found, Match, listing
+from interlingua.mappings.rules import Operation, PadRows, Rule, Transpose
 from interlingua.mappings.schema import ENCODER
 
 
@@ -82,6 +82,11 @@ class _Planner:
         self.heads = tuple(head for head in match.heads if self._holds(head))
         self.entries: list[tuple[Entry, Step]] = []
         self.notes: list[str] = list(match.notes)
+        self.returning = set(match.leftovers) if self.same and not match.root else self._kept_tensors()
+
+    def _kept_tensors(self) -> set[str]:
+        residue = self.source.residue
+        return set(residue.of(self.wanted.dialect.name, "tensor")) if residue else set()
 
     def _holds(self, head: str) -> bool:
         tensors = [tensor.name for tensor in self.match.table.family.tensors if tensor.part == head]
@@ -106,6 +111,7 @@ class _Planner:
         if self.wanted.residue == "keep" and self.entries:
             outputs.append(self._residue_file())
         self._note_conventions()
+        _refuse_clashes(self.source, [*(output.path for output in outputs), *(text.path for text in texts)])
         return Plan(
             source=str(self.source.path),
             origin=self.match.dialect.name,
@@ -138,15 +144,16 @@ class _Planner:
                     reason = f"{self.wanted.dialect.title} has no {tensor.part.replace('_', ' ')} head"
                     self._leave(self.match.tensors[canonical].native, reason)
                 continue
-            native = self.table.spell(rule.native, canonical, self.heads)
+            native, *copies = self._names(rule, canonical)
             if owner is not None and self.shares:
-                ties[native] = natives[owner]
+                ties |= dict.fromkeys((native, *copies), natives[owner])
             elif owner is None or rule.always:
                 natives[canonical] = native
-                steps.append(self._step(canonical, found.native, found.rule.operation, native, rule.operation))
-            if self.shares:
-                copies = [self.table.spell(copy, canonical, self.heads) for copy in rule.copies]
-                ties |= dict.fromkeys(copies, ties.get(native, native))
+                steps.append(self._step(canonical, found, native, rule.operation))
+                if self.shares:
+                    ties |= dict.fromkeys(copies, native)
+                else:
+                    steps += [self._step(canonical, found, copy, rule.operation) for copy in copies]
         for native, reason in self.match.leftovers.items():
             if self.same and not self.match.root:
                 spec = self.source.tensors[native]
@@ -155,8 +162,19 @@ class _Planner:
                 self._leave(native, reason, kind="foreign" if self.match.root else "tensor")
         return steps, ties
 
-    def _step(self, canonical: str, theirs: str, undo: Operation | None, ours: str, do: Operation | None) -> Step:
+    def _names(self, rule: Rule, canonical: str) -> list[str]:
+        """Return the native names that a tensor is written under, the first with the data.
+
+        A name under which something else comes back (see ``Rule.copies``) is not among them.
+        """
+        native, *copies = (self.table.spell(name, canonical, self.heads) for name in (rule.native, *rule.copies))
+        every = self.shares or not self.source.ties or native in self.returning
+        names = [name for name in (native, *(copies if every else ())) if name not in self.returning]
+        return names or [native]
+
+    def _step(self, canonical: str, found: Found, ours: str, do: Operation | None) -> Step:
         """Return the step from one native tensor to another, operations that cancel taken out."""
+        theirs, undo = found.native, found.rule.operation
         spec = self.source.tensors[theirs]
         if undo == do:
             step = Step(replace(spec, name=ours), (whole(SOURCE, spec),), canonical=canonical)
@@ -169,7 +187,7 @@ class _Planner:
                 names=(theirs,),
                 hint="The model has more (or fewer) token types than that system knows.",
             )
-        return self._cast(step)
+        return cast_step(step, self.wanted.dtype)
 
     def _between(
         self, spec: TensorSpec, undo: Operation | None, ours: str, do: Operation | None, canonical: str
@@ -201,14 +219,11 @@ class _Planner:
                 spec = self.source.residue.reader.tensors[entry.key]
                 if (spec.dtype, spec.shape) == (target.dtype, (before, *target.shape[1:])):
                     return whole(RESIDUE, spec)
+                self.notes.append(
+                    f"The rows kept of {target.name} are {spec.dtype} {list(spec.shape)}, which does not fit any more: "
+                    "zeros take their place."
+                )
         return Piece(ZEROS, target.name, 0, nbytes)
-
-    def _cast(self, step: Step) -> Step:
-        dtype = self.wanted.dtype
-        spec = step.target
-        if dtype is None or spec.dtype is dtype or spec.dtype.kind != "f" or spec.dtype.bits < 16:
-            return step
-        return replace(step, target=replace(spec, dtype=dtype), cast_from=spec.dtype)
 
     def _restored(self, taken: set[str]) -> list[Step]:
         """Return steps for tensors of the target's dialect that an earlier conversion kept."""
@@ -263,7 +278,8 @@ class _Planner:
         if not self.same and self.source.config_path is not None and self._is_own_config():
             path = self.source.config_path
             spec = TensorSpec(path.name, UINT8, (path.stat().st_size,))
-            self._keep("config", name, "the source's own configuration", spec, (whole(CONFIG, spec),))
+            own = self.match.dialect.folder.config
+            self._keep("config", own, "the source's own configuration", spec, (whole(CONFIG, spec),))
         if original is not None and native == base:
             return [], [original]
         return [Text(name, to_json(native))], []
@@ -347,31 +363,55 @@ class _Planner:
         self.notes += differences(self.match.dialect.conventions, self.wanted.dialect.conventions, epsilon)
         if "pooler" not in self.heads and self.table.architecture(self.heads) == "BertModel":
             self.notes.append("There is no pooler: load it with add_pooling_layer=False, or one is made at random.")
+        self.notes += _note_objects(self.source)
 
 
-def plan_keep_names(source: Checkpoint, container: Container, file: str, dtype: DType | None) -> Plan:
+def _refuse_clashes(source: Checkpoint, files: list[str]) -> None:
+    """Refuse a residue that would put its files in the place of others."""
+    twice = sorted({name for name in files if files.count(name) > 1})
+    if twice:
+        raise FormatError(
+            f"keeps {listing(twice)}, which the output has of its own",
+            path=source.residue.reader.path if source.residue else source.path,
+            hint="Move the residue away to convert without what it keeps.",
+        )
+
+
+def plan_keep_names(source: Checkpoint, container: Container, file: str, dtype: DType | None, residue: str) -> Plan:
     """Return the plan that moves every tensor to another container under the name that it has.
+
+    Args:
+        source: the source, of whatever model.
+        container: the target's container.
+        file: the name of the file (folder, prefix) to write.
+        dtype: the element type of floating-point tensors; None keeps each as it is.
+        residue: ``error`` refuses a source with anything that the container cannot hold; otherwise it is left
+            out, and the plan says so.
 
     Raises:
         UsageError: the container cannot be written.
+        MappingError: ``residue`` is ``error``, and something would be left out.
     """
     if not container.writes:
         raise UsageError(f"{container.title} is read, but not written.")
-    steps = []
+    same = source.container == container.name
+    texts = [] if same else [spec for spec in source.tensors.values() if spec.dtype.kind == "s"]
+    kept = tuple(Kept(spec.name, spec.nbytes, f"strings, which {container.title} does not hold") for spec in texts)
+    if kept and residue == "error":
+        names = [spec.name for spec in texts]
+        raise MappingError(f"{container.title} cannot hold strings: {listing(names)}.", names=names)
+    steps: list[Step] = []
     ties: dict[str, str] = {}
     seen: dict[object, str] = {}
     for name, spec in source.tensors.items():
-        extents = source.reader.extents(name)
-        shared = seen.get((extents, spec.dtype, spec.shape)) if extents and spec.nbytes else None
-        if shared is not None and container.shares:
-            ties[name] = shared
+        if spec in texts:
             continue
-        seen[extents, spec.dtype, spec.shape] = name
-        cast = dtype is not None and spec.dtype is not dtype and spec.dtype.kind == "f" and spec.dtype.bits >= 16
-        target = replace(spec, dtype=dtype) if cast and dtype is not None else spec
-        steps.append(Step(target, (whole(SOURCE, spec),), cast_from=spec.dtype if cast else None))
-    metadata = source.reader.metadata if source.container == container.name else {}
-    notes = [f"{len(source.reader.objects)} values that are no tensors are left out."] if source.reader.objects else []
+        extents = source.reader.extents(name) if container.shares else None
+        shared = seen.setdefault((extents, spec.dtype, spec.shape), name) if extents and spec.nbytes else name
+        if shared != name:
+            ties[name] = shared
+        else:
+            steps.append(cast_step(Step(spec, (whole(SOURCE, spec),)), dtype))
     return Plan(
         source=str(source.path),
         origin=None,
@@ -379,12 +419,25 @@ def plan_keep_names(source: Checkpoint, container: Container, file: str, dtype: 
         family=None,
         container=container.name,
         heads=(),
-        outputs=(Output(file, container.name, tuple(steps), ties, metadata),),
+        outputs=(Output(file, container.name, tuple(steps), ties, source.reader.carried if same else {}),),
         texts=(),
-        residue=(),
+        residue=kept,
         keeps_residue=False,
-        notes=tuple(notes),
+        notes=tuple(_note_objects(source)),
     )
+
+
+def cast_step(step: Step, dtype: DType | None) -> Step:
+    """Return the step with a cast of a floating-point tensor of 16 bits or more to ``dtype`` (None: none)."""
+    spec = step.target
+    if dtype is None or spec.dtype is dtype or spec.dtype.kind != "f" or spec.dtype.bits < 16:
+        return step
+    return replace(step, target=replace(spec, dtype=dtype), cast_from=spec.dtype)
+
+
+def _note_objects(source: Checkpoint) -> list[str]:
+    names = list(source.reader.objects)
+    return [f"{len(names)} values that are no tensors are left out: {listing(names)}."] if names else []
 
 
 def find_dtype(name: str) -> DType | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from interlingua.convert.documents import MAX_TEXT, json_object
 from interlingua.errors import FormatError
 from interlingua.formats.base import Reader
+from interlingua.formats.json_text import decode_json
 from interlingua.formats.safetensors import SafetensorsReader
 from interlingua.mappings.config import Json
 
@@ -80,7 +81,7 @@ class Residue:
             raise FormatError(f"keeps a {entry.name} of {nbytes} bytes", path=self.reader.path)
         raw = bytearray(nbytes)
         self.reader.read_into(entry.key, 0, memoryview(raw))
-        return json_object(raw.decode("utf-8", "replace"), self.reader.path)
+        return json_object(bytes(raw), self.reader.path)
 
 
 def open_residue(path: Path) -> Residue:
@@ -105,12 +106,20 @@ def _entries(reader: Reader, path: Path) -> tuple[Entry, ...]:
             f"is no residue of version {VERSION}", path=path, hint="Move it away to convert without what it keeps."
         )
     try:
-        entries = tuple(Entry(**entry) for entry in json.loads(metadata.get("entries", "")))
-    except (ValueError, TypeError, RecursionError) as error:
+        listed = decode_json(metadata.get("entries", "").encode("utf-8"))
+        entries = tuple(Entry(**entry) for entry in listed) if isinstance(listed, list) else ()
+    except (ValueError, TypeError) as error:
         raise FormatError("has entries that cannot be read", path=path) from error
     texts = [value for entry in entries for value in asdict(entry).values()]
     if not all(isinstance(value, str) for value in texts) or any(entry.kind not in KINDS for entry in entries):
         raise FormatError("has entries of an unknown kind", path=path)
+    for entry in entries:
+        if entry.kind in ("file", "config") and not _stays_inside(entry.name):
+            raise FormatError(f"keeps a file by the name {entry.name!r}, which leads out of its folder", path=path)
     if {entry.key for entry in entries} != set(reader.tensors) or len(entries) != len(reader.tensors):
         raise FormatError("has entries that are not its tensors", path=path)
     return entries
+
+
+def _stays_inside(name: str) -> bool:
+    return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))

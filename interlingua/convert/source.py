@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 
 from interlingua.convert.configs import Completed, complete, parse, table_of
 from interlingua.convert.documents import count_lines, read_json
+from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.residue import FILE_NAME, Residue, open_residue
+from interlingua.convert.stream import same_bytes
 from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError
-from interlingua.formats.base import BLOCK, Reader, TensorSpec, blocks
+from interlingua.formats.base import Reader, TensorSpec
 from interlingua.formats.registry import describe_unknown, open_container, probe, sniff
 from interlingua.formats.sharded import ShardedReader
 from interlingua.mappings import registry as dialects
 from interlingua.mappings.config import Json
 from interlingua.mappings.match import Match, match, recognise
+from interlingua.mappings.schema import FAMILIES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,8 +47,8 @@ class Asked:
 
     dialect: str | None = None
     family: str | None = None
-    config: Path | None = None
-    vocabulary: Path | None = None
+    config: str | os.PathLike[str] | None = None
+    vocabulary: str | os.PathLike[str] | None = None
     submodel: str | None = None
 
 
@@ -59,7 +62,7 @@ class Checkpoint:
         reader: its tensors under their native names.
         container: the container's name.
         match: what it is in canonical terms; None where no dialect knows it.
-        problem: why ``match`` is None, or what keeps a matched source from being converted.
+        problem: why ``match`` is None, or what is wrong beside it.
         native_config: its own configuration, empty where there is none.
         config_path: where that was found.
         vocabulary: its vocabulary's file, where there is one.
@@ -100,6 +103,14 @@ class Checkpoint:
         """Names of the heads."""
         return self.match.heads if self.match else ()
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that it is read from."""
+        shards = self.reader.files if isinstance(self.reader, ShardedReader) else ()
+        beside = (self.config_path, self.vocabulary, self.residue.reader.path if self.residue else None)
+        sidecars = (self.weights.parent / name for name in self.sidecars)
+        return (self.weights, *shards, *(path for path in beside if path is not None), *sidecars)
+
     @cached_property
     def ties(self) -> dict[str, str]:
         """Canonical tensors that share another's data: name -> the other's name.
@@ -127,13 +138,9 @@ class Checkpoint:
         extents = self.reader.extents(one)
         if extents is not None and extents == self.reader.extents(other):
             return True
-        for start, length in blocks(a.nbytes, BLOCK):
-            left, right = bytearray(length), bytearray(length)
-            self.reader.read_into(one, start, memoryview(left))
-            self.reader.read_into(other, start, memoryview(right))
-            if left != right:
-                return False
-        return True
+        left, right = (Step(spec, (Piece(SOURCE, spec.name, 0, spec.nbytes),)) for spec in (a, b))
+        readers = {SOURCE: self.reader}
+        return same_bytes(left, readers, right, readers)
 
     @cached_property
     def completed(self) -> Completed:
@@ -207,11 +214,13 @@ def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *,
         UsageError: ``asked`` does not fit it.
     """
     path, asked = Path(path), asked or Asked()
+    if asked.family not in (None, *FAMILIES):
+        raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(FAMILIES)}.")
     weights = find_weights(path)
     reader = _open_weights(weights)
     try:
         found = Checkpoint(path, weights, reader, _container_name(reader), asked)
-        _find_companions(found)
+        _find_companions(found, strict)
         _find_model(found, strict)
         if (residue := weights.parent / FILE_NAME).is_file() and residue != weights:
             found.residue = open_residue(residue)
@@ -227,7 +236,7 @@ def find_weights(path: Path) -> Path:
     Raises:
         FormatError: there is none, or there are several and nothing tells them apart.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     for name in _usual_names():
         if (path / name).is_file():
@@ -274,14 +283,21 @@ def _container_name(reader: Reader) -> str:
     return "+".join(reader.parts) if isinstance(reader, ShardedReader) else reader.container
 
 
-def _find_companions(found: Checkpoint) -> None:
+def _find_companions(found: Checkpoint, strict: bool) -> None:
     """Find the configuration and the vocabulary: those asked for, else those beside the weights."""
-    folder = found.weights.parent
+    folder, asked = found.weights.parent, found.asked
     files = {} if not folder.is_dir() else {file.name: file for file in _files(folder)}
-    found.config_path = found.asked.config or _find_config(files)
-    if found.config_path is not None:
-        found.native_config = read_json(found.config_path)
-    found.vocabulary = found.asked.vocabulary or files.get("vocab.txt")
+    found.vocabulary = Path(asked.vocabulary) if asked.vocabulary else files.get("vocab.txt")
+    path = Path(asked.config) if asked.config else _find_config(files)
+    if path is None:
+        return
+    try:
+        found.native_config = read_json(path)
+        found.config_path = path
+    except FormatError as error:
+        if strict or asked.config:
+            raise
+        found.problem = error
 
 
 def _find_config(files: Mapping[str, Path]) -> Path | None:
@@ -289,8 +305,16 @@ def _find_config(files: Mapping[str, Path]) -> Path | None:
         if name in files:
             return files[name]
     others = [file for name, file in files.items() if name.endswith("_config.json") and name not in NOT_CONFIGS]
-    known = [file for file in others if any(d.config.recognises(read_json(file)) for d in dialects.DIALECTS.values())]
+    known = [file for file in others if _is_config(file)]
     return known[0] if len(known) == 1 else None
+
+
+def _is_config(file: Path) -> bool:
+    try:
+        native = read_json(file)
+    except FormatError:
+        return False  # A file that only happens to be here, and that nobody asked for.
+    return any(dialect.config.recognises(native) for dialect in dialects.DIALECTS.values())
 
 
 def _find_model(found: Checkpoint, strict: bool) -> None:
@@ -303,12 +327,12 @@ def _find_model(found: Checkpoint, strict: bool) -> None:
             raise _unrecognised(found, list(known))
         dialect, table, _ = candidates[0]
         found.match = match(dialect, table, shapes, found.native_config, asked.submodel)
-        _check_copies(found, found.match)
+        _settle_copies(found, found.match)
         found.sidecars = _sidecars(found, dialect.folder.sidecars)
     except (MappingError, FormatError, UsageError) as error:
         if strict:
             raise
-        found.match, found.problem = None, error
+        found.match, found.problem = None, found.problem or error
 
 
 def _unrecognised(found: Checkpoint, known: list[str]) -> FormatError:
@@ -322,14 +346,23 @@ def _unrecognised(found: Checkpoint, known: list[str]) -> FormatError:
     )
 
 
-def _check_copies(found: Checkpoint, matched: Match) -> None:
-    for canonical, entry in matched.tensors.items():
+def _settle_copies(found: Checkpoint, matched: Match) -> None:
+    """Where names that are one tensor hold different data, take the one that the system computes with.
+
+    Raises:
+        FormatError: the model's weights are tied, so that they cannot differ.
+    """
+    for canonical, entry in list(matched.tensors.items()):
         for copy in entry.copies:
-            if not found.same_data(entry.native, copy):
+            if found.same_data(entry.native, copy):
+                continue
+            if found.ties or found.tensors[copy].shape != found.tensors[entry.native].shape:
                 raise FormatError(
                     f"{entry.native!r} and {copy!r} are one tensor by their names ({canonical}), but differ",
                     path=found.path,
                 )
+            matched.tensors[canonical] = replace(entry, native=copy, copies=())
+            matched.leftovers[entry.native] = f"differs from {copy}, which is what the system computes with"
 
 
 def _sidecars(found: Checkpoint, patterns: tuple[str, ...]) -> tuple[str, ...]:

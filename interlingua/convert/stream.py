@@ -83,6 +83,58 @@ def step_blocks(step: Step, readers: Readers) -> Iterator[memoryview]:
         yield memoryview(bytes(pending))
 
 
+def same_bytes(one: Step, ours: Readers, other: Step, theirs: Readers) -> bool:
+    """Say whether two steps of equal dtype and shape give the same bytes."""
+    if not (one.is_copy and other.is_copy):
+        pairs = zip(step_blocks(one, ours), step_blocks(other, theirs), strict=True)
+        return all(left.tobytes() == right.tobytes() for left, right in pairs)
+    for start, length in blocks(one.target.nbytes, COMPARE):
+        left, right = _pair(length)
+        read_joined(one.pieces, ours, start, memoryview(left))
+        read_joined(other.pieces, theirs, start, memoryview(right))
+        if left != right:
+            return False
+    return True
+
+
+def slot_holds(step: Step, readers: Readers, slot: Slot) -> bool:
+    """Say whether a slot, read back, holds the bytes of a step that copies."""
+    for start, length in blocks(step.target.nbytes, COMPARE):
+        left, right = _pair(length)
+        read_joined(step.pieces, readers, start, memoryview(left))
+        read_back(slot, start, memoryview(right))
+        if left != right:
+            return False
+    return True
+
+
+def read_back(slot: Slot, start: int, view: memoryview) -> None:
+    """Fill ``view`` with the output's own bytes from ``start`` of a slot."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(slot.fd, [view[done:]], slot.offset + start + done)
+        if count == 0:
+            raise OSError(errno.EIO, "the output became shorter while it was written")
+        done += count
+
+
+COMPARE = 256 << 10
+"""Bytes compared at a time: two such blocks stay in a core's cache between the read and the look."""
+
+
+def _pair(length: int) -> tuple[bytearray, bytearray]:
+    """Return two buffers of ``length`` bytes, this thread's own where they are of full size.
+
+    Only whole bytearrays are compared as memory; views of them are compared item by item.
+    """
+    if length != COMPARE:
+        return bytearray(length), bytearray(length)
+    if not hasattr(_local, "pair"):
+        _local.pair = bytearray(COMPARE), bytearray(COMPARE)
+    pair: tuple[bytearray, bytearray] = _local.pair
+    return pair
+
+
 def read_joined(pieces: tuple[Piece, ...], readers: Readers, start: int, view: memoryview) -> None:
     """Fill ``view`` with the bytes from ``start`` of the pieces, joined."""
     done = 0
@@ -200,12 +252,7 @@ def _checksum_written(slot: Slot, nbytes: int, checksum: str | None) -> int | No
     value: int | None = 0
     for start, length in blocks(nbytes):
         view = _buffer(length)
-        done = 0
-        while done < length:
-            count = os.preadv(slot.fd, [view[done:]], slot.offset + start + done)
-            if count == 0:
-                raise OSError(errno.EIO, "the output became shorter while it was written")
-            done += count
+        read_back(slot, start, view)
         value = checksum_of(checksum, view, value or 0)
     return value
 
@@ -266,7 +313,7 @@ def tiles(rows: int, columns: int, itemsize: int) -> Iterator[tuple[int, int, in
     A matrix that fits is one tile; otherwise tiles are as square as they can be, so that neither the reads
     of a row nor the writes of a turned row become short.
     """
-    width = min(columns, max(1, TILE // itemsize))
+    width = max(1, min(columns, TILE // itemsize))
     height = max(1, TILE // (width * itemsize))
     if height < min(rows, SQUARE):
         height = min(rows, SQUARE)

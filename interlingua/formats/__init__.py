@@ -1,0 +1,1 @@
+"""Bytes <-> named arrays. Knows containers; knows no model and no mapping."""

@@ -78,6 +78,8 @@ class SourceFile:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise FormatError(f"cannot be opened: {error.strerror}", path=path) from error
+        except ValueError as error:
+            raise FormatError(f"cannot be opened: {error}", path=path) from error
         status = os.fstat(self.fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self.fd)
@@ -191,6 +193,18 @@ class Reader(ABC):
             raise NotImplementedError(f"{type(self).__name__} must compute {name!r}")
         read_extents(extents, start, view)
 
+    @property
+    def carried(self) -> dict[str, str]:
+        """What a writer of the same container takes as ``metadata`` to write it as it was."""
+        return self.metadata
+
+    def expected_checksum(self, name: str) -> tuple[str, int] | None:
+        """Return (kind, value) of the checksum that the container keeps of the tensor's data, or None.
+
+        Whoever copies extents past ``read_into`` holds the data against it.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Close every file; the reader is of no use afterwards."""
@@ -245,8 +259,10 @@ def checked_shape(dims: Sequence[int], dtype: DType, available: int, what: str, 
     shape = tuple(dims)
     if len(shape) > MAX_DIMENSIONS:
         raise FormatError(f"{what} has {len(shape)} dimensions", path=path)
-    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in shape):
-        raise FormatError(f"{what} has the impossible shape {list(shape)}", path=path)
+    for axis, size in enumerate(shape):
+        # No framework counts beyond 63 bits, however empty a further axis makes the tensor.
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+            raise FormatError(f"{what} has an impossible shape (see its axis {axis})", path=path)
     needed = TensorSpec(what, dtype, shape).nbytes
     if needed > available:
         raise FormatError(
@@ -293,6 +309,7 @@ class Writer(ABC):
         self.path = Path(path)
         self.metadata = dict(metadata or {})
         self.ties = dict(ties or {})
+        self.checksums: dict[str, int | None] = {}
         self.tensors = {spec.name: spec for spec in tensors}
         if len(self.tensors) != len(tensors):
             raise ValueError("two tensors of one name")
@@ -305,6 +322,7 @@ class Writer(ABC):
 
     def seal(self, name: str, checksum: int | None) -> None:
         """Record that the tensor's bytes are all written, with their checksum (None where none is kept)."""
+        self.checksums[name] = checksum
 
     @abstractmethod
     def finish(self) -> None:
@@ -330,6 +348,34 @@ class Writer(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class SingleFileWriter(Writer):
+    """A writer whose output is one file: construction fills ``offsets`` and opens ``_fd``."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        tensors: Sequence[TensorSpec],
+        *,
+        metadata: Mapping[str, str] | None = None,
+        ties: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(path, tensors, metadata=metadata, ties=ties)
+        self.offsets: dict[str, int] = {}
+        self._fd = -1
+
+    @contextlib.contextmanager
+    def slot(self, name: str) -> Iterator[Slot]:
+        yield Slot(self._fd, self.offsets[name])
+
+    def finish(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def refuse_dtype(container: str, spec: TensorSpec) -> MappingError:

@@ -63,6 +63,8 @@ class Container:
         suffixes: what its files are usually called; used to name outputs, never to recognise inputs.
         writes: whether it can be written.
         title: what people call it.
+        shares: whether two names in it can share one tensor's bytes.
+        form: ``file``; ``folder``, with a file for each tensor; or ``prefix``, of the names of several files.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Container:
     suffixes: tuple[str, ...]
     writes: bool
     title: str
+    shares: bool = False
+    form: str = "file"
 
     def load(self) -> ContainerModule:
         """Import and return the container's module."""
@@ -79,14 +83,31 @@ class Container:
 # In the order in which they are tried: the ones with a magic number first, the guesses last.
 _TABLE = (
     Container("safetensors", "safetensors", (".safetensors",), True, "safetensors"),
-    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip"),
+    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip", shares=True),
     Container("torch-legacy", "torch_legacy", (".bin", ".pt", ".pth"), False, "PyTorch before 1.6"),
     Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10"),
+    Container("tensor-bundle", "tensor_bundle", (".ckpt",), True, "TensorFlow checkpoint", form="prefix"),
+    Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive"),
+    Container("keras-weights-hdf5", "keras_weights_hdf5", (".weights.h5",), True, "Keras 3 weights in HDF5"),
+    Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5"),
+    Container("hdf5", "hdf5", (".hdf5", ".h5"), False, "HDF5 of any layout"),
+    Container("npz", "npz", (".npz",), True, "NumPy arrays"),
+    Container("paddle-pickle", "paddle_pickle", (".pdparams", ".pdopt"), True, "Paddle pickle"),
+    Container("lod-tensor", "lod_tensor", (), True, "Paddle LoDTensors, a file each", form="folder"),
+    Container("lod-tensor-combined", "lod_tensor_combined", (".pdiparams",), True, "Paddle LoDTensors in one file"),
+    Container("mindspore-ckpt", "mindspore_ckpt", (".ckpt",), True, "MindSpore checkpoint"),
 )
 
 CONTAINERS: dict[str, Container] = {container.name: container for container in _TABLE}
 
-WEIGHT_SUFFIXES = frozenset(suffix for container in _TABLE for suffix in container.suffixes)
+WEIGHT_SUFFIXES = frozenset(suffix for container in _TABLE if container.form == "file" for suffix in container.suffixes)
+"""Endings of names by which an output is known to be one file."""
+
+
+def by_name(file: str) -> Container | None:
+    """Return the container that is written to a file of that name, or None where its ending names none."""
+    fitting = [c for c in _TABLE if c.writes and c.form == "file" and file.endswith(c.suffixes)]
+    return max(fitting, key=lambda container: max(map(len, container.suffixes)), default=None)
 
 
 def probe(path: str | os.PathLike[str]) -> Probe:
@@ -96,13 +117,26 @@ def probe(path: str | os.PathLike[str]) -> Probe:
         FormatError: it is a file that cannot be opened, or no regular file.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return Probe(path, True, b"", 0)
-    if not path.exists():
+    if _is_missing(path):
         return Probe(path, False, b"", 0)
     with SourceFile(path) as file:
         head = file.read_at(0, min(HEAD, file.size), "the start of the file")
         return Probe(path, False, head, file.size)
+
+
+def _is_missing(path: Path) -> bool:
+    """Say whether nothing is there, as opposed to something that cannot be looked at."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise FormatError(f"cannot be opened: {error.strerror}", path=path) from error
+    except ValueError as error:
+        raise FormatError(f"is no path: {error}", path=path) from error
+    return False
 
 
 def sniff(path: str | os.PathLike[str]) -> Container | None:
@@ -123,7 +157,8 @@ def open_container(path: str | os.PathLike[str]) -> Reader:
     path = Path(path)
     container = sniff(path)
     if container is None:
-        raise FormatError(describe_unknown(probe(path)), path=path, hint="`interlingua matrix` lists what is read.")
+        hint = None if _is_missing(path) else "`interlingua matrix` lists what is read."
+        raise FormatError(describe_unknown(probe(path)), path=path, hint=hint)
     return container.load().open_reader(path)
 
 
@@ -142,7 +177,7 @@ def describe_unknown(seen: Probe) -> str:
     """Say what a path that no container recognises looks like."""
     if seen.is_dir:
         return "is a folder in which no checkpoint was found"
-    if not seen.path.exists():
+    if _is_missing(seen.path):
         return "does not exist"
     if seen.size == 0:
         return "is empty"

@@ -18,7 +18,8 @@ from interlingua.mappings.schema import BERT
 
 def find_task(names: Mapping[str, Shape], config: Mapping[str, Json]) -> tuple[str, str] | None:
     """Say which head ``classifier`` is: sequence and token classification share the name."""
-    architectures = " ".join(str(name) for name in config.get("architectures") or ())
+    stated = config.get("architectures")
+    architectures = " ".join(map(str, stated if isinstance(stated, list) else [stated or ""]))
     for word, head in (("TokenClassification", "token_classification"), ("Sequence", "sequence_classification")):
         if word in architectures:
             return head, f"the configuration's architectures say {architectures}"
@@ -112,6 +113,7 @@ CONFIG = ConfigTable(
         "initializer_range": 0.02,
         "pad_token_id": 0,
         "tie_word_embeddings": True,
+        "labels": ("LABEL_0", "LABEL_1"),
     },
     constants={"model_type": "bert", "position_embedding_type": "absolute"},
     marks=frozenset({"num_hidden_layers", "num_attention_heads", "model_type", "architectures"}),

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from interlingua.errors import FormatError, MappingError, UsageError
 from interlingua.mappings.config import Json
 from interlingua.mappings.dialect import Dialect, Table
-from interlingua.mappings.rules import Rule, Shape
+from interlingua.mappings.rules import PadRows, Rule, Shape
 from interlingua.mappings.schema import ENCODER, LAYER, layer_of, template
+
+MOST_ROOTS = 64
+"""Models that are looked into to recognise a dialect: a file with more is one dialect's all the same."""
 
 PREFERRED = (
     ("encoder_q", "encoder_k", "the query encoder is the one that is trained; encoder_k is its moving average"),
@@ -68,7 +71,7 @@ def recognise(dialects: Mapping[str, Dialect], names: Mapping[str, Shape]) -> li
         for table in dialect.tables.values():
             known = table.candidates()
             best = 0
-            for root in table.roots(names):
+            for root in table.roots(names)[:MOST_ROOTS]:
                 inside = (table.clean(name[len(root) :]) for name in names if name.startswith(root))
                 best = max(best, sum(1 for name in inside if name in known or template(name) in known))
             if best:
@@ -99,7 +102,8 @@ def match(
     task = table.find_task(names, config) if table.find_task else None
     found, unknown = _assign(table, inside, task[0] if task else None)
     _refuse_unknown_encoder(table, unknown, inside, dialect)
-    leftovers = {name: _reason(table, root, name, inside.get(name)) for name in names if name not in _natives(found)}
+    taken = {name for entry in found.values() for name in (entry.native, *entry.copies)}
+    leftovers = {name: _reason(table, root, name, inside.get(name)) for name in names if name not in taken}
     found, halves = _whole_heads(table, found)
     leftovers |= halves
     layers = _count_layers(table, found)
@@ -118,7 +122,7 @@ def _choose(roots: list[str], submodel: str | None) -> tuple[str, tuple[str, ...
         fitting = [r for r in roots if r.rstrip("./") == wanted or f".{wanted}." in f".{r}" or f"/{wanted}/" in f"/{r}"]
         if len(fitting) == 1:
             return fitting[0], ()
-        there = ", ".join(repr(root.rstrip("./")) for root in roots if root) or "one, with no prefix"
+        there = listing([repr(root.rstrip("./")) for root in roots if root]) or "one, with no prefix"
         raise UsageError(
             f"--submodel {submodel} fits {len(fitting)} of the models found here.", hint=f"Found: {there}."
         )
@@ -128,7 +132,7 @@ def _choose(roots: list[str], submodel: str | None) -> tuple[str, tuple[str, ...
         a, b = ([root for root in roots if word in root] for word in (chosen, left))
         if len(a) == 1 and len(a) + len(b) == len(roots):
             return a[0], (f"Of the models {a[0]}* and {b[0]}* the first is taken ({why}); --submodel takes another.",)
-    there = ", ".join(repr(root.rstrip("./")) for root in roots)
+    there = listing([repr(root.rstrip("./")) for root in roots])
     raise UsageError(f"There are {len(roots)} models in here: {there}.", hint="Choose one with --submodel PREFIX.")
 
 
@@ -140,7 +144,8 @@ def _assign(table: Table, inside: Mapping[str, str], task: str | None) -> tuple[
     unknown = []
     for native, name in inside.items():
         key = name if name in known else template(name)
-        rules = known.get(key, [])
+        # A file may spell the template itself, which is the name of no layer.
+        rules = [] if LAYER in name else known.get(key, [])
         rule = next((rule for rule in rules if len(rules) == 1 or rule.head == task), None)
         if rule is None:
             unknown.append(native)
@@ -162,10 +167,6 @@ def _assign(table: Table, inside: Mapping[str, str], task: str | None) -> tuple[
             rule = next(rule for rule in table.rules if rule.canonical == template(canonical) and rule.copies)
             found[canonical] = Found(natives[0], rule, tuple(natives[1:]))
     return found, unknown
-
-
-def _natives(found: Mapping[str, Found]) -> set[str]:
-    return {name for entry in found.values() for name in (entry.native, *entry.copies)}
 
 
 def _refuse_unknown_encoder(table: Table, unknown: list[str], inside: Mapping[str, str], dialect: Dialect) -> None:
@@ -241,8 +242,13 @@ def _sizes(table: Table, found: Mapping[str, Found], names: Mapping[str, Shape])
         native = names[entry.native]
         symbols = table.family.find(canonical).shape
         shape = native
-        if entry.rule.operation is not None and len(native) == len(symbols):
-            shape = entry.rule.operation.canonical_shape(native)
+        operation = entry.rule.operation
+        if operation is not None and len(native) == len(symbols):
+            shape = operation.canonical_shape(native)
+            if isinstance(operation, PadRows) and native[0] < operation.before:
+                raise FormatError(
+                    f"{entry.native!r} has {native[0]} rows, but {operation.before} come before the first"
+                )
         if len(shape) != len(symbols):
             raise FormatError(f"{entry.native!r} has the shape {list(native)}, but {' x '.join(symbols)} is due")
         for symbol, size in zip(symbols, shape, strict=True):

@@ -52,7 +52,9 @@ class Rule:
         operation: what makes the native tensor of the canonical one; None where they are the same bytes.
         aliases: other spellings, of older versions, that are read and never written.
         copies: further names under which the system stores the same data; read when there, written where
-            the container can share one tensor under two names.
+            the container can share one tensor under two names, and in a model whose weights are not tied.
+            Where such a model has different data there, it computes with the copy's; what stands under
+            ``native`` is then left over.
         head: the rule holds only in a model with this head (for names whose place depends on the task).
         always: whether the system expects the tensor even where it is tied to another.
     """

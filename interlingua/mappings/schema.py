@@ -79,7 +79,8 @@ class Family:
             yield tensor.name, tensor
 
 
-_NUMBER = re.compile(r"(?<=[./])(0|[1-9][0-9]*)(?=[./])")
+# Nine digits at most: a longer number is no layer's, and Python refuses to read one of thousands.
+_NUMBER = re.compile(r"(?<=[./])(0|[1-9][0-9]{0,8})(?=[./])")
 
 
 def template(name: str) -> str:

@@ -20,9 +20,12 @@ OURS = "encoder.layer.{layer}"
 THEIRS = "encoder.transformer.{layer}"
 
 
-def find_task(names: Mapping[str, Shape], _config: Mapping[str, Json]) -> tuple[str, str] | None:
+def find_task(names: Mapping[str, Shape], config: Mapping[str, Json]) -> tuple[str, str] | None:
     """Say which head ``output_layer`` is: named-entity recognition and reading comprehension share the name."""
-    rows = next((shape[0] for name, shape in names.items() if name.endswith("output_layer.weight") and shape), 0)
+    if LABELS in config:
+        return "token_classification", f"the configuration has {LABELS}, and a span has no labels"
+    heads = [shape for name, shape in names.items() if name.endswith("output_layer.weight") and "target." not in name]
+    rows = next((shape[0] for shape in heads if shape), 0)
     if rows == 2:
         return "span_qa", "output_layer has two rows: start and end"
     return "token_classification", f"output_layer has {rows} rows, and a span has two"
@@ -91,9 +94,14 @@ TARGETS = (("mlm", {"masked_lm"}), ("sp", {"pooler", "next_sentence"}))
 """UER's training targets, and the heads of which any one makes it that target."""
 
 
-def config_extras(_config: Config, heads: Collection[str]) -> dict[str, Json]:
-    """Return the training targets, without which UER builds no model."""
-    return {"target": [name for name, parts in TARGETS if parts & set(heads)] or ["mlm"]}
+LABELS = "labels_num"
+"""The number of labels, as finetune/run_ner.py and run_classifier.py call it (they count it in their data)."""
+
+
+def config_extras(config: Config, heads: Collection[str]) -> dict[str, Json]:
+    """Return the training targets, without which UER builds no model, and the number of a classifier's labels."""
+    labels = {LABELS: len(config.labels)} if {"sequence_classification", "token_classification"} & set(heads) else {}
+    return {"target": [name for name, parts in TARGETS if parts & set(heads)] or ["mlm"], **labels}
 
 
 CONFIG = ConfigTable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from interlingua.convert.plan import SOURCE, Piece, Step
@@ -30,7 +31,8 @@ def describe(
         checkpoint: the checkpoint.
         digest: whether to compute the fingerprint; None: where that takes no time to speak of.
         canonical: list the canonical tensors instead of the native ones.
-        stats: add each tensor's smallest, largest and mean value, and its number of NaNs and infinities.
+        stats: add each tensor's smallest, largest and mean value (None where their sum is beyond float64),
+            and its number of NaNs and infinities.
 
     Raises:
         FormatError: it is damaged.
@@ -72,7 +74,8 @@ def _config(checkpoint: Checkpoint) -> tuple[dict[str, Json] | None, str | None]
     if checkpoint.match is None:
         return None, str(checkpoint.problem) if checkpoint.problem else None
     try:
-        return checkpoint.completed.config.as_dict(), None
+        problem = str(checkpoint.problem) if checkpoint.problem else None
+        return checkpoint.completed.config.as_dict(), problem
     except InterlinguaError as error:
         return None, str(error)
 
@@ -118,10 +121,12 @@ def _stats(step: Step, checkpoint: Checkpoint) -> dict[str, Json] | None:
         infinities += int(np.count_nonzero(np.isinf(values)))
         if real.size:
             low, high = min(low, float(real.min())), max(high, float(real.max()))
-            total += float(real.sum())
+            with np.errstate(over="ignore"):
+                total += float(real.sum())
             finite += real.size
-    spread = {"min": low, "max": high, "mean": total / finite} if finite else {"min": None, "max": None, "mean": None}
-    return {**spread, "nan": nans, "inf": infinities}
+    mean = total / finite if finite else math.nan
+    spread = {"min": low, "max": high, "mean": mean if math.isfinite(mean) else None}
+    return {**(spread if finite else dict.fromkeys(spread)), "nan": nans, "inf": infinities}
 
 
 def _as_float64(block: memoryview, dtype: DType) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -135,7 +140,7 @@ def _jsonable(value: object) -> Json:
     if isinstance(value, (bool, str)) or value is None:
         return value
     if isinstance(value, int):
-        return value
+        return value if value.bit_length() <= 64 else f"{value:#x}"
     if isinstance(value, float) and value == value and abs(value) != float("inf"):
         return value
     return str(value)

@@ -10,9 +10,15 @@ from rich.text import Text
 
 from interlingua.convert.conversion import Result
 from interlingua.convert.plan import Plan, Step
+from interlingua.errors import printable
 from interlingua.mappings.config import Json
 from interlingua.mappings.schema import LAYER, layer_of, template
 from interlingua.verify.difference import Comparison
+
+
+def shown(value: str, style: str = "") -> Text:
+    """Return text for a terminal, in which no name out of a file can do anything."""
+    return Text(printable(value), style)
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -66,18 +72,18 @@ def show_plan(console: Console, plan: Plan) -> None:
     show_summary(console, plan)
     for output in plan.outputs:
         console.print()
-        console.print(Text(f"{output.path}  ({output.container}, {size(output.nbytes)})", style="bold"))
+        console.print(shown(f"{output.path}  ({output.container}, {size(output.nbytes)})", style="bold"))
         if output.container == "file":
             continue
         table = plain_table("from", "to", "dtype", "shape", "operation")
         for row in folded(_step_row(step) for step in output.steps):
-            table.add_row(*map(Text, row))
+            table.add_row(*map(shown, row))
         for row in folded((owner, tied, "", "", "tie") for tied, owner in output.ties.items()):
-            table.add_row(*map(Text, row))
+            table.add_row(*map(shown, row))
         console.print(table)
     for text in plan.texts:
         console.print()
-        console.print(Text(f"{text.path}  (text)", style="bold"))
+        console.print(shown(f"{text.path}  (text)", style="bold"))
 
 
 def _step_row(step: Step) -> tuple[str, ...]:
@@ -93,19 +99,19 @@ def show_summary(console: Console, plan: Plan) -> None:
     heads = ", ".join(head.replace("_", " ") for head in plan.heads) or "no heads"
     what = f"{plan.family} in {plan.origin} ({heads})" if plan.family else "tensors under their own names"
     goal = f"{plan.target} ({plan.container})" if plan.target else plan.container
-    console.print(Text(f"{plan.source}: {what} -> {goal}, {tensors} tensors, {size(plan.nbytes)}"))
+    console.print(shown(f"{plan.source}: {what} -> {goal}, {tensors} tensors, {size(plan.nbytes)}"))
     if plan.residue:
         done = "kept in interlingua.residue.safetensors" if plan.keeps_residue else "left out"
         table = plain_table("residue", "size", "why", right=["size"])
         grouped = folded((kept.name, size(kept.nbytes), kept.reason) for kept in plan.residue)
         for row in grouped[:MOST]:
-            table.add_row(*map(Text, row))
-        console.print(Text(f"{len(plan.residue)} things have no place in the target, and are {done}:"))
+            table.add_row(*map(shown, row))
+        console.print(shown(f"{len(plan.residue)} things have no place in the target, and are {done}:"))
         console.print(table)
         if len(grouped) > MOST:
-            console.print(Text(f"... and {len(grouped) - MOST} more (--dry-run --json lists them)"))
+            console.print(shown(f"... and {len(grouped) - MOST} more (--dry-run --json lists them)"))
     for note in plan.notes:
-        console.print(Text(f"note: {note}"))
+        console.print(shown(f"note: {note}"))
 
 
 MOST = 12
@@ -120,7 +126,7 @@ def show_result(console: Console, result: Result, seconds: float) -> None:
     """Print what a conversion did, in one line and one more for each lossy cast."""
     for lost in result.lost:
         console.print(
-            Text(
+            shown(
                 f"narrowed: {lost.name}: of {lost.elements} elements {lost.losses.overflow} overflowed to infinity, "
                 f"{lost.losses.underflow} underflowed to zero"
             )
@@ -129,7 +135,7 @@ def show_result(console: Console, result: Result, seconds: float) -> None:
     if result.checked and result.plan.casts:
         checked = "; read back and equal to the source as cast, bit for bit"
     rate = size(int(result.plan.nbytes / max(seconds, 1e-6)))
-    console.print(Text(f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"))
+    console.print(shown(f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"))
 
 
 def show_description(console: Console, found: Mapping[str, Json]) -> None:
@@ -150,22 +156,22 @@ def show_description(console: Console, found: Mapping[str, Json]) -> None:
         ("of the encoder", found["encoder_fingerprint"]),
     ):
         if value:
-            facts.add_row(Text(name, style="bold"), Text(str(value)))
+            facts.add_row(shown(name, style="bold"), shown(str(value)))
     console.print(facts)
     if found["config"]:
         console.print()
         config = Table.grid(padding=(0, 2))
         for name, value in found["config"].items():
-            config.add_row(Text(name), Text(_config_value(value)))
+            config.add_row(shown(name), shown(_config_value(value)))
         console.print(config)
     console.print()
     console.print(_tensor_table(found))
     for name, reason in list(found["leftovers"].items())[:MOST]:
-        console.print(Text(f"not of the model: {name}: {reason}"))
+        console.print(shown(f"not of the model: {name}: {reason}"))
     for note in found["notes"]:
-        console.print(Text(f"note: {note}"))
+        console.print(shown(f"note: {note}"))
     if found["problem"]:
-        console.print(Text(f"note: {found['problem']}"))
+        console.print(shown(f"note: {found['problem']}"))
 
 
 def _no_fingerprint(found: Mapping[str, Json]) -> str | None:
@@ -193,7 +199,7 @@ def _tensor_table(found: Mapping[str, Json]) -> Table:
         values = tensor.get("stats") or {}
         rows.append((*cells, *(_config_value(values.get(key, "")) for key in STATS if stats)))
     for row in rows if stats else folded(rows):
-        table.add_row(*map(Text, row))
+        table.add_row(*map(shown, row))
     return table
 
 
@@ -203,14 +209,14 @@ STATS = ("min", "max", "mean", "nan", "inf")
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print the outcome of a comparison."""
     if comparison.same:
-        console.print(Text(f"the same: {comparison.compared} tensors, nothing differs"))
+        console.print(shown(f"the same: {comparison.compared} tensors, nothing differs"))
         return
     table = plain_table("tensor", "differs in", "how")
     for entry in comparison.differences:
-        table.add_row(Text(entry.name), Text(entry.what), Text(entry.detail))
+        table.add_row(shown(entry.name), shown(entry.what), shown(entry.detail))
     console.print(table)
     console.print(
-        Text(
+        shown(
             f"different: {len(comparison.differences)} of {comparison.compared} compared tensors and those in one only"
         )
     )

@@ -1,0 +1,83 @@
+# `make` prints what there is. Everything is set up in .venv, which the targets make by themselves.
+
+# The first of these that runs and can make virtual environments; PYTHON=... takes another.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c 'import ensurepip, sys; print(sys.executable)' 2>/dev/null)))
+
+VENV := .venv
+VENV_NUMPY2 := .venv-numpy2
+BIN := $(VENV)/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
+SETUP := pyproject.toml constraints.txt
+DEMO := .demo
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/core ## convert a real BERT to every dialect and back, and compare fingerprints
+	@$(BIN)/python -m benchmarks.demo --folder $(DEMO)
+
+.PHONY: test
+test: lint $(VENV)/all ## lint, type check, and run the whole suite with all frameworks
+	@$(BIN)/python -m benchmarks.minilm $(DEMO)
+	$(BIN)/python $(PYTEST)
+
+.PHONY: test-core
+test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest NumPy
+	@$(BIN)/python -m benchmarks.minilm $(DEMO)
+	$(VENV_NUMPY2)/bin/python $(PYTEST)
+
+.PHONY: lint
+lint: $(VENV)/tools ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(VENV)/all ## time conversions beside cp; ARGS='--size large' for more
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: docs
+docs: $(VENV)/core ## write the pages of docs/ that come from the tables
+	$(BIN)/python docs/generate.py
+
+.PHONY: clean
+clean: ## delete what was made, except the virtual environments
+	rm -rf $(DEMO) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache rank_0
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## delete the virtual environments too
+	rm -rf $(VENV) $(VENV_NUMPY2)
+
+# Virtual environments. Each file below is a stamp: what it stands for is installed.
+
+$(VENV)/made $(VENV_NUMPY2)/made: %/made:
+	@$(if $(PYTHON),,echo 'No Python 3.10 or newer with the venv module was found (on Debian: apt-get install python3-venv). PYTHON=... names one.' >&2; exit 1)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit(f"Python 3.10 or newer is needed; {sys.executable} is {sys.version.split()[0]}. PYTHON=... names another.")'
+	$(PYTHON) -m venv --clear $*
+	@touch $@
+
+$(VENV)/core: $(VENV)/made $(SETUP)
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/tools: $(VENV)/core
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/all: $(VENV)/tools
+	@$(BIN)/python -c 'import sys; sys.version_info < (3, 13) or sys.exit(f"MindSpore has no wheel for Python {sys.version.split()[0]}: the whole suite needs 3.10, 3.11 or 3.12. Delete $(VENV) and name one with PYTHON=..., or run `make test-core`.")'
+	@echo 'Installing torch, TensorFlow, PaddlePaddle and MindSpore into $(VENV): some minutes and 6 GB.'
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[all,test]'
+	@touch $@
+
+$(VENV_NUMPY2)/all: $(VENV_NUMPY2)/made $(SETUP)
+	grep --invert-match --extended-regexp '^(numpy|ml_dtypes|h5py)==' constraints.txt > $(VENV_NUMPY2)/constraints.txt
+	$(VENV_NUMPY2)/bin/python $(INSTALL) --constraint $(VENV_NUMPY2)/constraints.txt --editable '.[test]' 'numpy>=2'
+	@touch $@

@@ -1,0 +1,117 @@
+"""Time conversions against ``cp`` of the same bytes, and against what people use today, in turn in one run.
+
+``python -m benchmarks --size large`` prints one table for each ordered pair of dialects. ``--no-sync`` runs
+stand beside ``cp``, synced ones beside ``cp`` followed by ``sync`` of the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.measure import Job, Row, in_turn
+from benchmarks.models import SIZES, Size, make_model
+from interlingua.mappings.registry import DIALECTS
+from interlingua.verify.report import plain_table
+
+PROGRAM = (sys.executable, "-m", "interlingua")
+
+PEER = """
+import sys, torch
+if sys.argv[1].endswith(".safetensors"):
+    from safetensors.torch import load_file
+    state = load_file(sys.argv[1])
+else:
+    state = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
+torch.save({name.replace("encoder.", "renamed."): tensor for name, tensor in state.items()}, sys.argv[2])
+"""
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=[*SIZES, "all"], default="base")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None, help="where the checkpoints are made (and kept)")
+    arguments = parser.parse_args()
+    console = Console(highlight=False)
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="interlingua-bench-"))
+    try:
+        for size in SIZES.values() if arguments.size == "all" else (SIZES[arguments.size],):
+            bench_size(size, folder, arguments.runs, console)
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def bench_size(size: Size, folder: Path, runs: int, console: Console) -> None:
+    """Print the tables of one size."""
+    sources = {"hf": make_model(size, folder)}
+    for name in DIALECTS:
+        if name not in sources:
+            sources[name] = folder / f"bert-{size.name}-{name}"
+            if not sources[name].exists():
+                arguments = ["convert", str(sources["hf"]), str(sources[name]), "--to", name, "-q"]
+                subprocess.run([*PROGRAM, *arguments], check=True)
+    show(console, f"start-up, bert-{size.name}", in_turn(starts(sources["hf"], folder), runs), "")
+    for origin, source in sources.items():
+        for target in DIALECTS:
+            weights = max((file for file in source.iterdir() if file.is_file()), key=lambda file: file.stat().st_size)
+            gigabytes = weights.stat().st_size / 1e9
+            title = f"{origin} -> {target}, bert-{size.name}, {gigabytes:.2f} GB"
+            show(console, title, in_turn(conversions(source, weights, target, folder), runs), "cp")
+            show(console, f"{title}, on disk", in_turn(synced(source, weights, target, folder), runs), "cp + sync")
+
+
+def starts(source: Path, folder: Path) -> list[Job]:
+    """Return the jobs that show how long it takes to begin."""
+    nowhere = folder / "nothing"
+    return [
+        Job("python -c pass", [sys.executable, "-c", "pass"], nowhere),
+        Job("interlingua --help", [*PROGRAM, "--help"], nowhere),
+        Job("interlingua inspect", [*PROGRAM, "inspect", str(source)], nowhere),
+    ]
+
+
+def conversions(source: Path, weights: Path, target: str, folder: Path) -> list[Job]:
+    """Return the jobs that leave writing to the system."""
+    copy, made, peer = folder / "copy", folder / "made", folder / "peer.bin"
+    convert = [*PROGRAM, "convert", str(source), str(made), "--to", target, "--no-sync"]
+    jobs = [
+        Job("cp", ["cp", str(weights), str(copy)], copy),
+        Job("interlingua convert --check none", [*convert, "--check", "none"], made),
+        Job("interlingua convert", convert, made),
+    ]
+    if importlib.util.find_spec("torch") is not None:
+        name = "torch: load, rename, save"
+        jobs.append(Job(name, [sys.executable, "-c", PEER, str(weights), str(peer)], peer))
+    return jobs
+
+
+def synced(source: Path, weights: Path, target: str, folder: Path) -> list[Job]:
+    """Return the jobs after which the bytes are on the disk."""
+    copy, made = folder / "copy", folder / "made"
+    return [
+        Job("cp + sync", ["sh", "-c", 'cp "$0" "$1" && sync "$1"', str(weights), str(copy)], copy),
+        Job("interlingua convert", [*PROGRAM, "convert", str(source), str(made), "--to", target], made),
+    ]
+
+
+def show(console: Console, title: str, rows: list[Row], unit: str) -> None:
+    """Print one table."""
+    console.print(f"\n{title}")
+    table = plain_table("command", "wall s", "cpu s", "peak MB", f"x {unit or rows[0].name}")
+    for row in rows:
+        table.add_row(row.name, f"{row.wall:.2f}", f"{row.cpu:.2f}", f"{row.memory / 1e6:.0f}", f"{row.ratio:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

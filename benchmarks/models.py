@@ -1,0 +1,85 @@
+"""Checkpoints of real sizes with random weights, written once and reused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from interlingua.formats.base import TensorSpec, blocks, write_at
+from interlingua.formats.dtypes import FLOAT32
+from interlingua.formats.safetensors import SafetensorsWriter
+from interlingua.mappings.schema import BERT
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The sizes of a BERT."""
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int
+    vocab: int = 30522
+    positions: int = 512
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        """Shape symbol -> size."""
+        return {
+            "vocab": self.vocab,
+            "positions": self.positions,
+            "types": 2,
+            "hidden": self.hidden,
+            "intermediate": 4 * self.hidden,
+        }
+
+
+SIZES = {
+    size.name: size
+    for size in (
+        Size("tiny", 128, 2, 2),
+        Size("base", 768, 12, 12),
+        Size("large", 1024, 24, 16),
+        Size("double", 1024, 52, 16),
+    )
+}
+"""``double`` is BERT-large's width with a little over twice its bytes: memory must not grow with it."""
+
+
+def make_model(size: Size, folder: Path) -> Path:
+    """Return a Hugging Face folder with a BERT encoder and pooler of that size, making it where it is not there."""
+    target = folder / f"bert-{size.name}-hf"
+    if (target / "config.json").is_file():
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    specs = []
+    for name, tensor in BERT.instances(size.layers):
+        if tensor.part in ("encoder", "pooler"):
+            shape = tuple(size.symbols[symbol] for symbol in tensor.shape)
+            specs.append(TensorSpec(name, FLOAT32, shape))
+    rng = np.random.default_rng(0)
+    weights = target / "model.safetensors"
+    weights.unlink(missing_ok=True)
+    with SafetensorsWriter(weights, specs, metadata={"format": "pt"}) as writer:
+        for spec in specs:
+            with writer.slot(spec.name) as slot:
+                for start, length in blocks(spec.nbytes):
+                    values = rng.standard_normal(length // 4, np.float32) * np.float32(0.02)
+                    write_at(slot.fd, slot.offset + start, values.tobytes())
+        writer.finish()
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": size.vocab,
+        "hidden_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "intermediate_size": 4 * size.hidden,
+        "max_position_embeddings": size.positions,
+        "type_vocab_size": 2,
+    }
+    (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return target

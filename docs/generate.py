@@ -1,0 +1,254 @@
+"""Write the pages of this folder that come from the tables: ``schema.md`` and ``dialects/*.md``.
+
+``python docs/generate.py`` writes them; a test fails where they are stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pkgutil
+import re
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import interlingua.mappings
+from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
+from interlingua.mappings.dialect import BASE, Dialect, FolderForm, Table
+from interlingua.mappings.registry import DIALECTS
+from interlingua.mappings.rules import Operation, PadRows, Rule
+from interlingua.mappings.schema import FAMILIES, LAYER, Family
+
+FOLDER = Path(__file__).resolve().parent
+
+LAYER_NORMS = {
+    "biased, inside": "gamma (x - mean) / sqrt(variance + epsilon) + beta, the variance's divisor N",
+    "unbiased, outside": "gamma (x - mean) / (deviation + epsilon) + beta, the deviation's divisor N - 1",
+}
+"""The values of Conventions.layer_norm as formulas."""
+
+HEADER = "<!-- `make docs` writes this page from {source}. -->\n\n"
+
+
+def pages() -> dict[str, str]:
+    """Return every page that comes from the tables, by its path in this folder."""
+    found = {"schema.md": HEADER.format(source="interlingua/mappings/schema.py and config.py") + schema_page()}
+    for dialect in DIALECTS.values():
+        module = module_of(dialect)
+        source = module.__name__.replace(".", "/") + ".py"
+        found[f"dialects/{dialect.name}.md"] = HEADER.format(source=source) + dialect_page(dialect, module)
+    return found
+
+
+def module_of(dialect: Dialect) -> ModuleType:
+    """Return the module that defines a dialect."""
+    names = [name for _, name, _ in pkgutil.iter_modules(interlingua.mappings.__path__) if name != "registry"]
+    modules = (import_module(f"interlingua.mappings.{name}") for name in names)
+    return next(module for module in modules if any(value is dialect for value in vars(module).values()))
+
+
+# -- the canonical schema
+
+
+def schema_page() -> str:
+    """Return the page on canonical tensors and the canonical configuration."""
+    parts = [
+        "# Canonical schema\n",
+        "Every dialect is a table between its own names and these. Linear weights are `[out, in]`; a model has no "
+        f"prefix; `{LAYER}` is the number of a layer, from 0. The order is the canonical order, layer by layer.\n",
+        *(family_section(family) for family in FAMILIES.values()),
+        "## Configuration\n",
+        table(("value", "what it is"), attributes(Config)),
+        f"Activations: {listed(ACTIVATIONS)}. `gelu` is x/2 (1 + erf(x/sqrt 2)), `gelu_tanh` its approximation by "
+        "tanh.\n",
+    ]
+    return "\n".join(parts)
+
+
+def family_section(family: Family) -> str:
+    """Return the tensors of one family."""
+    rows = (
+        (f"`{tensor.name}`", " x ".join(tensor.shape), tensor.part, f"`{tensor.tied_to}`" if tensor.tied_to else "")
+        for tensor in family.tensors
+    )
+    sizes = "; ".join(f"{symbol} is `{value}`" for symbol, value in family.sizes.items())
+    return (
+        f"## Tensors of {family.name}\n\n"
+        f"In shapes, {sizes}; labels is the number of labels.\n\n"
+        f"{table(('tensor', 'shape', 'part', 'shares the data of'), rows)}"
+    )
+
+
+def attributes(described: type) -> list[tuple[str, str]]:
+    """Return (attribute, what it is) of a class from the Attributes of its docstring."""
+    _, _, text = (inspect.getdoc(described) or "").partition("Attributes:\n")
+    text = text.replace("``ACTIVATIONS``", "the activations below")
+    entries = re.findall(r"^    (\w+): (.+(?:\n        .+)*)", text, re.MULTILINE)
+    return [(f"`{name}`", " ".join(meaning.replace("``", "`").split())) for name, meaning in entries]
+
+
+# -- dialects
+
+
+def dialect_page(dialect: Dialect, module: ModuleType) -> str:
+    """Return the page on one dialect."""
+    summary, _, sources = (inspect.getdoc(module) or "").replace("``", "`").partition("\n\n")
+    parts = [
+        f"# `{dialect.name}`\n",
+        f"{summary}\n\n{sources}\n",
+        folder_section(dialect),
+        *(table_section(dialect, entry) for entry in dialect.tables.values()),
+        config_section(dialect.config),
+        conventions_section(dialect),
+    ]
+    return "\n".join(parts)
+
+
+def folder_section(dialect: Dialect) -> str:
+    """Return what a folder of a dialect holds."""
+    form: FolderForm = dialect.folder
+    rows = [(f"weights, {name}", f"`{form.weights[name]}`") for name in dialect.containers]
+    rows += [
+        (f"shards, {name}", f"`{shard.format(shard='00001-of-00002')}` ..., listed in `{index}`")
+        for name, (shard, index) in form.shards.items()
+    ]
+    rows += [("configuration", f"`{form.config}`"), ("vocabulary", f"`{form.vocabulary}`")]
+    if form.sidecars:
+        rows.append(("carried along", listed(form.sidecars)))
+    rows += [(f"metadata of {name}", coded(values)) for name, values in form.metadata.items()]
+    return "## Folder\n\nThe first container is the default.\n\n" + table(("what", "file"), rows)
+
+
+def table_section(dialect: Dialect, entry: Table) -> str:
+    """Return the tensors of one family in a dialect, canonical and native names side by side."""
+    rows = (rule_row(rule, entry) for rule in entry.rules)
+    return (
+        f"## Tensors of {entry.family.name}\n\n"
+        f"Layer 0 stands for every layer.\n\n"
+        f"{table(('canonical', 'native', 'operation', 'also read'), rows)}\n"
+        + "".join(f"- {quirk}\n" for quirk in quirks(dialect, entry))
+    )
+
+
+def rule_row(rule: Rule, entry: Table) -> tuple[str, ...]:
+    """Return the cells of one rule."""
+    native = shown(rule.native, entry)
+    if rule.head is not None:
+        native += f" (with {rule.head})"
+    others = (*rule.aliases, *rule.copies)
+    done = [operation(rule.operation)] if rule.operation else []
+    if rule.canonical in entry.rows:
+        done.append(f"always {entry.rows[rule.canonical]} rows")
+    if rule.always:
+        done.append("written even where tied")
+    return (
+        f"`{rule.canonical.replace(LAYER, '0')}`",
+        native,
+        ", ".join(done),
+        "<br>".join(shown(name, entry) for name in others),
+    )
+
+
+def shown(native: str, entry: Table) -> str:
+    """Return a native name of layer 0, with the prefix that a model with heads has."""
+    return f"`{native.replace(LAYER, '0').replace(BASE, entry.base)}`"
+
+
+def operation(done: Operation) -> str:
+    """Say what an operation does on the way to the native tensor."""
+    if isinstance(done, PadRows):
+        return f"{done.before} more row{'s' if done.before > 1 else ''} in front"
+    return "transposed"
+
+
+def quirks(dialect: Dialect, entry: Table) -> Iterable[str]:
+    """Yield sentences on what the table's rows do not show."""
+    if entry.base:
+        yield f"`{entry.base}` stands before the encoder's names in a model with heads; a bare encoder has no prefix."
+    if entry.bases:
+        yield f"Read before the encoder's names: {listed(entry.bases)}, or nothing."
+    for old, new in entry.renames:
+        yield f"Names that end in `{old}` are read as `{new}`."
+    if entry.buffers:
+        yield f"Buffers, which are no part of the model: {listed(sorted(entry.buffers))}."
+    if entry.find_task is not None:
+        first, _, rest = (inspect.getdoc(entry.find_task) or "").partition(": ")
+        yield f"{first.replace('``', '`').replace('Say which', 'Found out from the checkpoint: which')}: {rest}"
+    yield f"A name that begins with {listed(entry.scopes)} and is none of these makes it another architecture."
+    if entry.architectures:
+        classes = (f"`{name}` ({', '.join(sorted(heads)) or 'none of these'})" for name, heads in entry.architectures)
+        yield f"Classes, by the heads that they need: {', '.join(classes)}."
+    if dialect.head_counts:
+        counts = ", ".join(f"{hidden}: {count}" for hidden, count in dialect.head_counts.items())
+        yield f"Attention heads where nothing states them, by hidden size: {counts}."
+
+
+def config_section(config: ConfigTable) -> str:
+    """Return how a dialect spells the configuration."""
+    names = [*config.keys, *(name for name in config.defaults if name not in config.keys)]
+    rows = (
+        (
+            f"`{name}`",
+            listed(config.keys.get(name, ())),
+            coded(config.defaults[name]) if name in config.defaults else "",
+        )
+        for name in names
+    )
+    parts = ["## Configuration\n", table(("canonical", "keys", "where nothing is said"), rows)]
+    spelled = ", ".join(f"`{native}` is `{canonical}`" for native, canonical in config.activations.items())
+    parts.append(f"- Activations: {spelled}.")
+    if config.constants:
+        parts.append(f"- In a configuration made anew, besides: {pairs(config.constants)}.")
+    if config.labels:
+        parts.append(f"- Labels: `{config.labels}`.")
+    if config.dtype_keys:
+        parts.append(f"- Element type of the weights: {listed(config.dtype_keys)}.")
+    allowed = "; ".join(f"`{key}` {' or '.join(map(coded, values))}" for key, values in config.only.items())
+    if allowed:
+        parts.append(f"- Where these are stated otherwise, it is another architecture: {allowed}.")
+    return "\n".join(parts) + "\n"
+
+
+def conventions_section(dialect: Dialect) -> str:
+    """Return how a dialect's system computes."""
+    how = dialect.conventions
+    epsilon = "the configuration's" if how.layer_norm_eps is None else f"always {how.layer_norm_eps:g}"
+    return f"## Forward\n\nLayerNorm: {LAYER_NORMS[how.layer_norm]}. Epsilon: {epsilon}. Source: {how.source}.\n"
+
+
+# -- Markdown
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as code, with commas."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def coded(value: Json) -> str:
+    """Return a value as code, the way JSON has it."""
+    return f"`{json.dumps(value)}`"
+
+
+def pairs(values: Mapping[str, Json]) -> str:
+    """Return keys with values."""
+    return ", ".join(f"`{key}` = {coded(value)}" for key, value in values.items())
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

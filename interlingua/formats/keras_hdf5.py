@@ -1,0 +1,248 @@
+"""Keras' older layout of HDF5: ``tf_model.h5``, ``save_weights("x.h5")``, whole models of ``model.save("x.h5")``.
+
+A group (the root, or ``model_weights`` in a whole model) has the attribute ``layer_names``; each layer is a group under
+it with the attribute ``weight_names``; a weight is the dataset ``<layer>/<weight name>``. A list of names that HDF5
+cannot keep in one attribute is cut into ``layer_names0``, ``layer_names1`` ... Weights of the model itself, and the
+optimizer's, have groups of their own. In the shards of ``tf_model.h5.index.json``, ``layer_names`` lists the datasets.
+
+A tensor's name is its path below that group: ``bert/tf_bert_model/bert/pooler/dense/kernel:0``.
+
+Source: keras-team/tf-keras: tf_keras/src/saving/legacy/hdf5_format.py; keras-team/keras:
+keras/src/legacy/saving/legacy_h5_format.py; shards: huggingface/transformers v4: src/transformers/modeling_tf_utils.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlingua.errors import FormatError, MappingError
+from interlingua.formats.base import TensorSpec, refuse_dtype
+from interlingua.formats.dtypes import BFLOAT16
+from interlingua.formats.hdf5 import Hdf5Reader, Tree, read_root
+from interlingua.formats.hdf5_attributes import Value
+from interlingua.formats.hdf5_datasets import Dataset
+from interlingua.formats.hdf5_image import DAMAGED, looks_like_hdf5
+from interlingua.formats.hdf5_writer import Hdf5Writer
+from interlingua.formats.json_text import decode_json
+from interlingua.formats.registry import Probe
+
+if TYPE_CHECKING:
+    from h5py import Group
+
+LAYER_NAMES = "layer_names"
+WEIGHT_NAMES = "weight_names"
+
+MODEL = "model_weights"
+TOP_LEVEL = "top_level_model_weights"
+OPTIMIZER = "optimizer_weights"
+
+_UNLISTED = (TOP_LEVEL, OPTIMIZER)
+"""Groups of weights that ``layer_names`` leaves out."""
+
+_DEFAULTS = {"backend": "tensorflow", "keras_version": "2.15.0"}
+
+ATTRIBUTE_LIMIT = 64512
+"""Bytes of one attribute, beyond which Keras cuts a list of names (``HDF5_OBJECT_HEADER_LIMIT``)."""
+
+
+class KerasReader(Hdf5Reader):
+    """Reads a Keras model or its weights; ``metadata`` has what a writer needs to lay them out in the same way."""
+
+    container = "keras-hdf5"
+
+    def _arrange(self, tree: Tree) -> dict[str, Dataset]:
+        model = MODEL if MODEL in tree.groups and not _has_names(tree.groups[""], LAYER_NAMES) else ""
+        layers = self._names(tree, model, LAYER_NAMES)
+        for name in _DEFAULTS:
+            value = tree.groups[model].get(name)
+            if isinstance(value, str):
+                self.metadata[name] = value
+        self.metadata[LAYER_NAMES] = json.dumps(layers, ensure_ascii=False)
+        found: dict[str, Dataset] = {}
+        for name, path in self._listed(tree, model, layers):
+            found[name] = self._tensor(tree, name, path)
+        below = f"{model}/" if model else ""
+        for path, dataset in tree.datasets.items():
+            name = path.removeprefix(below)
+            if isinstance(dataset, Dataset) and found.setdefault(name, dataset) is not dataset:
+                raise FormatError(f"has two weights of the name {name!r}", path=self.path)
+        return found
+
+    def _listed(self, tree: Tree, model: str, layers: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield (name, path) of every weight that the file lists, in its order."""
+        for layer in layers:
+            path = _join(model, layer)
+            if path in tree.datasets:
+                yield layer, path
+            elif path in tree.groups:
+                yield from self._weights(tree, layer, path)
+            else:
+                raise FormatError(f"lists the layer {layer!r}, which it lacks", path=self.path, hint=DAMAGED)
+        for name, path in ((TOP_LEVEL, _join(model, TOP_LEVEL)), (OPTIMIZER, OPTIMIZER)):
+            if path in tree.groups:
+                yield from self._weights(tree, name, path)
+
+    def _weights(self, tree: Tree, layer: str, path: str) -> Iterator[tuple[str, str]]:
+        for weight in self._names(tree, path, WEIGHT_NAMES):
+            yield _join(layer, weight), _join(path, weight)
+
+    def _names(self, tree: Tree, group: str, key: str) -> list[str]:
+        """Return the list of names that a group has under ``key``, put together from its parts."""
+        attributes = tree.groups[group]
+        if key in attributes:
+            return self._checked_names(attributes[key], key)
+        names: list[str] = []
+        part = 0
+        while f"{key}{part}" in attributes:
+            names += self._checked_names(attributes[f"{key}{part}"], key)
+            part += 1
+        return names
+
+    def _checked_names(self, value: Value | None, key: str) -> list[str]:
+        if not isinstance(value, list):
+            raise FormatError(f"has no list of names in its attribute {key}", path=self.path, hint=DAMAGED)
+        names = [name for name in value if isinstance(name, str)]
+        if len(names) != len(value):
+            raise FormatError(f"has no list of names in its attribute {key}", path=self.path, hint=DAMAGED)
+        return names
+
+    def _tensor(self, tree: Tree, name: str, path: str) -> Dataset:
+        found = tree.datasets.get(path)
+        if found is None:
+            raise FormatError(f"lists the weight {name!r}, which it lacks", path=self.path, hint=DAMAGED)
+        if isinstance(found, str):
+            raise FormatError(f"has the weight {name!r}, whose elements are of a {found} type", path=self.path)
+        return found
+
+
+def _has_names(attributes: Mapping[str, Value | None], key: str) -> bool:
+    return key in attributes or f"{key}0" in attributes
+
+
+def _join(group: str, name: str) -> str:
+    return f"{group}/{name}" if group else name
+
+
+class KerasWriter(Hdf5Writer):
+    """Writes weights so that ``load_weights``, by order or by name, and transformers' TF classes read them.
+
+    A tensor's layer is its name up to the first slash, or the longest of the layers listed in ``metadata`` that its
+    name begins with. Where the two are equal, the tensor is listed itself, as in the shards of transformers.
+
+    Metadata that is used: ``layer_names`` (JSON list: layers in order, those without weights too), ``backend``,
+    ``keras_version``.
+
+    Raises:
+        MappingError: a name has no layer, or bfloat16 is asked for: Keras writes it here, but cannot read it back.
+    """
+
+    container = "keras-hdf5"
+
+    def _check(self, spec: TensorSpec) -> None:
+        super()._check(spec)
+        if spec.dtype == BFLOAT16:
+            raise refuse_dtype(self.container, spec)
+
+    def _lay_out(self, root: Group) -> None:
+        layers = self._layers()
+        listed = [layer for layer in layers if layer not in _UNLISTED]
+        write_names(root, LAYER_NAMES, listed)
+        if any(layer not in self.tensors for layer in layers):
+            layers.setdefault(TOP_LEVEL, [])
+            for name, default in _DEFAULTS.items():
+                root.attrs[name] = self.metadata.get(name, default).encode()
+        for layer in sorted(layers):
+            if layer in self.tensors:
+                self._create_dataset(root, layer)
+                continue
+            write_names(root.require_group(layer), WEIGHT_NAMES, layers[layer])
+            for weight in layers[layer]:
+                self._create_dataset(root, f"{layer}/{weight}")
+
+    def _layers(self) -> dict[str, list[str]]:
+        """Return the layers in order, each with the names of its weights."""
+        layers: dict[str, list[str]] = {layer: [] for layer in self._given_layers()}
+        given = set(layers)
+        for name in self.tensors:
+            parts = name.split("/")
+            prefixes = ("/".join(parts[:count]) for count in range(len(parts), 0, -1))
+            layer = next((prefix for prefix in prefixes if prefix in given), parts[0])
+            if layer == name and layer not in given:
+                raise MappingError(
+                    f"{self.container} keeps weights in layers, and {name!r} names none.",
+                    names=(name,),
+                    hint="Choose another container with --container.",
+                )
+            layers.setdefault(layer, [])
+            if layer != name:
+                layers[layer].append(name[len(layer) + 1 :])
+        return layers
+
+    def _given_layers(self) -> list[str]:
+        try:
+            layers = decode_json(self.metadata.get(LAYER_NAMES, "[]").encode())
+        except ValueError as error:
+            raise MappingError(f"The metadata {LAYER_NAMES} is no JSON: {error}.") from error
+        if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
+            raise MappingError(f"The metadata {LAYER_NAMES} is no list of names.")
+        return layers
+
+
+def write_names(group: Group, key: str, names: Sequence[str]) -> None:
+    """Give a group a list of names as Keras does: in one attribute, or in as few numbered ones as hold it.
+
+    Raises:
+        MappingError: one name alone is too long.
+    """
+    import numpy as np
+
+    raw = [name.encode() for name in names]
+    longest = max(map(len, raw), default=1) or 1
+    if longest > ATTRIBUTE_LIMIT:
+        raise MappingError(f"keras-hdf5 has no room for a name of {longest} bytes.", names=tuple(names))
+    whole = np.array(raw, f"S{longest}")
+    parts = max(1, -(-whole.nbytes // ATTRIBUTE_LIMIT))
+    while any(part.nbytes > ATTRIBUTE_LIMIT for part in np.array_split(whole, parts)):
+        parts += 1
+    if parts == 1:
+        group.attrs[key] = whole
+        return
+    for index, part in enumerate(np.array_split(whole, parts)):
+        group.attrs[f"{key}{index}"] = part
+
+
+def sniff(probe: Probe) -> bool:
+    """Say whether the file is HDF5 with a list of layers, or a whole model."""
+    if not looks_like_hdf5(probe.head):
+        return False
+    root = read_root(probe.path)
+    return root is not None and (_has_names(root.attributes, LAYER_NAMES) or MODEL in root.links)
+
+
+def open_reader(path: Path) -> KerasReader:
+    """Open a Keras model or its weights.
+
+    Raises:
+        FormatError: it is damaged, hostile, or lists layers or weights that it lacks.
+    """
+    return KerasReader(path)
+
+
+def open_writer(
+    path: str | os.PathLike[str],
+    tensors: Sequence[TensorSpec],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    ties: Mapping[str, str] | None = None,
+) -> KerasWriter:
+    """Create a weights file of the older layout at ``path``.
+
+    Raises:
+        MappingError: a name or an element type cannot be written.
+        OutputError: the file cannot be created.
+    """
+    return KerasWriter(path, tensors, metadata=metadata, ties=ties)

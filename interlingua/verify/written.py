@@ -1,0 +1,122 @@
+"""Hold what a conversion has written against its source, every bit of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from interlingua.convert.execute import Written
+from interlingua.convert.plan import SOURCE, Piece, Plan, Step
+from interlingua.convert.planning import whole
+from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
+from interlingua.errors import CheckError
+from interlingua.formats.dtypes import BFLOAT16, UINT16, DType
+from interlingua.mappings.match import listing
+from interlingua.mappings.schema import ENCODER
+from interlingua.verify.canonical import canonical_steps
+from interlingua.verify.difference import compare_steps
+
+
+def check_weights(source: Checkpoint, path: Path, plan: Plan, written: Written) -> None:
+    """Hold an output, opened afresh, against the source.
+
+    The output is recognised by its own names and mapped back by its own dialect's table, so that a wrong plan
+    does not vouch for itself. Every canonical tensor must be there with every bit as it was; where the
+    conversion cast, with the bits that casting the source gives. Bytes that were read back and compared as
+    they were written are not read a third time: it is enough that the tensor lies where they were put, and
+    that they are those of the canonical tensor of this name.
+
+    Raises:
+        CheckError: something is missing or different.
+        FormatError: what was written cannot be read.
+    """
+    named = plan.target is None
+    weights = path / plan.outputs[0].path if named and path.is_dir() else path
+    with open_checkpoint(weights, Asked(dialect=plan.target, family=plan.family), strict=not named) as result:
+        theirs = _native_steps(result, result.tensors) if named else canonical_steps(result)
+        ours = _native_steps(source, _names(plan)) if named else _held_steps(source, plan)
+        theirs = {name: _as_stored(step, ours.get(name)) for name, step in theirs.items()}
+        if plan.casts:
+            ours = {name: _cast_like(step, theirs.get(name)) for name, step in ours.items()}
+        proven = _proven(ours, theirs, result, plan, written)
+        rest = {name: step for name, step in ours.items() if name not in proven}
+        outcome = compare_steps(rest, source, {n: s for n, s in theirs.items() if n not in proven}, result)
+    if outcome.differences or not (proven or outcome.compared):
+        names = [f"{entry.name} ({entry.what})" for entry in outcome.differences]
+        raise CheckError(
+            f"{path}: what was written is not what was read: {listing(names) or 'nothing could be compared'}.",
+            hint="Do not use it: the disk, the memory or this program is at fault.",
+        )
+
+
+def _proven(
+    ours: Mapping[str, Step], theirs: Mapping[str, Step], result: Checkpoint, plan: Plan, written: Written
+) -> set[str]:
+    """Return the tensors of which the comparison made while writing already says that they are the source's."""
+    steps = {step.target.name: (output.path, step) for output in plan.outputs for step in output.steps}
+    found = set()
+    for name, step in theirs.items():
+        native = step.pieces[0].name
+        if name not in ours or native not in steps or not step.is_copy or ours[name].target != step.target:
+            continue
+        path, made = steps[native]
+        offset = written.offsets.get((path, native))
+        extents = result.reader.extents(native)
+        if offset is None or extents is None or len(extents) != 1 or extents[0].offset != offset:
+            continue
+        lies_there = extents[0].file.path.name == Path(path).name and extents[0].nbytes == made.target.nbytes
+        if lies_there and made.is_copy and resolve(made.pieces, step.pieces[0]) == ours[name].pieces:
+            found.add(name)
+    return found
+
+
+def resolve(pieces: tuple[Piece, ...], wanted: Piece) -> tuple[Piece, ...]:
+    """Return what a run of an output's tensor is made of, given what the whole tensor is made of."""
+    found, start, left = [], wanted.start, wanted.nbytes
+    for piece in pieces:
+        if start >= piece.nbytes:
+            start -= piece.nbytes
+            continue
+        count = min(piece.nbytes - start, left)
+        if count:
+            found.append(Piece(piece.origin, piece.name, piece.start + start, count))
+        left -= count
+        start = 0
+    return tuple(found)
+
+
+def _held_steps(source: Checkpoint, plan: Plan) -> dict[str, Step]:
+    """Return the source's canonical tensors that the output is to have."""
+    family = source.match.table.family if source.match else None
+    parts = {ENCODER, *plan.heads}
+    return {n: step for n, step in canonical_steps(source).items() if family and family.find(n).part in parts}
+
+
+def _native_steps(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Step]:
+    specs = [checkpoint.tensors[name] for name in names]
+    return {spec.name: Step(spec, (whole(SOURCE, spec),)) for spec in specs}
+
+
+def _names(plan: Plan) -> list[str]:
+    """Return the names of the tensors that a plan writes, tied ones among them."""
+    return [name for out in plan.outputs for name in (*(step.target.name for step in out.steps), *out.ties)]
+
+
+def _as_stored(step: Step, ours: Step | None) -> Step:
+    """Return a step of the output with the type that it was given, where the container has only its bits.
+
+    Paddle's pickles keep bfloat16 as uint16, without a mark (``python/paddle/framework/io.py``).
+    """
+    if ours is not None and step.target.dtype is UINT16 and ours.target.dtype is BFLOAT16:
+        return replace(step, target=replace(step.target, dtype=BFLOAT16))
+    return step
+
+
+def _cast_like(step: Step, other: Step | None) -> Step:
+    """Return the step with the cast that a conversion to the other's element type makes of it."""
+    spec = step.target
+    dtype: DType = other.target.dtype if other else spec.dtype
+    if dtype is spec.dtype:
+        return step
+    return replace(step, target=replace(spec, dtype=dtype), cast_from=spec.dtype)

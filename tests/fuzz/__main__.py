@@ -1,0 +1,77 @@
+"""Fuzz one reader, or all of them one after another.
+
+Each reader gets ``--seconds``; what breaks a promise is written to ``tests/fuzz/regressions/CONTAINER/``,
+from where the test suite replays it ever after. Needs atheris (``pip install atheris``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REGRESSIONS = Path(__file__).with_name("regressions")
+
+
+def main() -> None:
+    """Run the targets asked for, each in a process of its own; exit 1 where one broke its promise."""
+    from tests.fuzz.targets import TARGETS, seed_corpus
+
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="CONTAINER", help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--corpus", type=Path, help="where inputs that reach new code are kept (default: nowhere)")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    arguments, rest = parser.parse_known_args()
+    if arguments.inside:
+        fuzz(arguments.inside, rest)
+        return
+    failed = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in arguments.targets or TARGETS:
+            corpus = (arguments.corpus or Path(temporary)) / name
+            seed_corpus(TARGETS[name], corpus)
+            (REGRESSIONS / name).mkdir(parents=True, exist_ok=True)
+            limits = [f"-max_total_time={arguments.seconds}", "-timeout=20", "-rss_limit_mb=1024", "-max_len=65536"]
+            artifacts = f"-artifact_prefix={REGRESSIONS / name}/"
+            command = [sys.executable, "-m", "tests.fuzz", "--inside", name, str(corpus), *limits, artifacts]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            runs = [line for line in done.stderr.splitlines() if line.startswith("Done ")]
+            print(f"{name}: {runs[-1] if runs else 'stopped early'}", flush=True)
+            if done.returncode:
+                failed.append(name)
+                print(done.stderr[-3000:])
+    if failed:
+        sys.exit(f"broken promises: {', '.join(failed)}; see {REGRESSIONS}")
+
+
+def fuzz(name: str, arguments: list[str]) -> None:
+    """Run one target in this process until its limits end it."""
+    import atheris
+
+    with atheris.instrument_imports(include=["interlingua"]):
+        from interlingua.errors import FormatError
+        from interlingua.formats.registry import CONTAINERS
+        from tests.fuzz.targets import TARGETS, read_all
+
+        target = TARGETS[name]
+        open_reader = CONTAINERS[target.container].load().open_reader
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+
+    def once(data: bytes) -> None:
+        path = target.place(data, folder)
+        try:
+            with open_reader(path) as reader:
+                read_all(reader)
+        except FormatError:
+            pass
+
+    atheris.Setup([sys.argv[0], *arguments], once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
