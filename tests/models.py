@@ -127,9 +127,7 @@ def random_array(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dty
     return rng.standard_normal(shape).astype(dtype)
 
 
-def bare(
-    heads: Iterable[str] = (), sizes: Sizes = SMALL, seed: int = 0, dtype: np.dtype | type = np.float32
-) -> Arrays:
+def bare(heads: Iterable[str] = (), sizes: Sizes = SMALL, seed: int = 0, dtype: np.dtype | type = np.float32) -> Arrays:
     """A model by transformers' names, without prefix."""
     rng = np.random.default_rng(seed)
     return {name: random_array(rng, shape, dtype) for name, shape in shapes(heads, sizes).items()}
@@ -293,7 +291,9 @@ def read_safetensors(path: Path) -> Arrays:
     header.pop("__metadata__", None)
     types = {code: BFLOAT16 if name == "bfloat16" else np.dtype(name) for name, code in CODES.items()}
     return {
-        name: np.frombuffer(data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]], types[entry["dtype"]]).reshape(entry["shape"])
+        name: np.frombuffer(
+            data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]], types[entry["dtype"]]
+        ).reshape(entry["shape"])
         for name, entry in header.items()
     }
 
@@ -412,7 +412,9 @@ def fingerprints(arrays: Mapping[str, np.ndarray], heads: Iterable[str]) -> tupl
                 canonical = ours + name.removeprefix(theirs)
                 break
         if name.startswith("classifier."):
-            canonical = next(head for head in heads if head.endswith("_classification")) + name.removeprefix("classifier")
+            canonical = next(head for head in heads if head.endswith("_classification")) + name.removeprefix(
+                "classifier"
+            )
         shape = "x".join(map(str, array.shape)) or "-"
         little = array.astype(array.dtype.newbyteorder("<")) if array.dtype != BFLOAT16 else array
         line = f"{canonical} {array.dtype.name} {shape} {hashlib.sha256(little.tobytes()).hexdigest()}\n"

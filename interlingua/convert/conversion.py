@@ -190,7 +190,7 @@ def _refuse_self(opened: Checkpoint, destination: Destination, plan: Plan) -> No
 @contextlib.contextmanager
 def _readers(opened: Checkpoint, plan: Plan) -> Iterator[Readers]:
     """Yield what the plan's pieces come from, each file opened once."""
-    folder = opened.weights.parent
+    folder = opened.folder
     names = {p.name for out in plan.outputs for s in out.steps for p in s.pieces if p.origin == FILES}
     with contextlib.ExitStack() as stack:
         readers: dict[str, Reader] = {SOURCE: opened.reader}

@@ -314,7 +314,7 @@ class _Planner:
             outputs.append(_file(form.vocabulary, Piece(VOCABULARY, source.vocabulary.name, 0, size), size))
         if self.wanted.single_file:
             return outputs
-        folder = source.weights.parent
+        folder = source.folder
         for name in source.sidecars:
             size = (folder / name).stat().st_size
             if self.same:

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from interlingua.convert.documents import MAX_TEXT, json_object
+from interlingua.convert.locate import RESIDUE
 from interlingua.errors import FormatError
 from interlingua.formats.base import Reader
 from interlingua.formats.json_text import decode_json
 from interlingua.formats.safetensors import SafetensorsReader
 from interlingua.mappings.config import Json
 
-FILE_NAME = "interlingua.residue.safetensors"
+FILE_NAME = RESIDUE
 FORMAT = "interlingua-residue"
 VERSION = "1"
 KINDS = ("tensor", "rows", "file", "config", "foreign")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from interlingua.convert.configs import Completed, complete, parse, table_of
 from interlingua.convert.documents import count_lines, read_json
+from interlingua.convert.locate import Place, listed, locate
 from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.residue import FILE_NAME, Residue, open_residue
 from interlingua.convert.stream import same_bytes
 from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError
 from interlingua.formats.base import Reader, TensorSpec
-from interlingua.formats.registry import describe_unknown, open_container, probe, sniff
+from interlingua.formats.registry import open_container
 from interlingua.formats.sharded import ShardedReader
 from interlingua.mappings import registry as dialects
 from interlingua.mappings.config import Json
@@ -58,7 +60,7 @@ class Checkpoint:
 
     Attributes:
         path: what was asked for.
-        weights: the file (or folder, or prefix) that holds the weights.
+        place: where its weights and what belongs to them are.
         reader: its tensors under their native names.
         container: the container's name.
         match: what it is in canonical terms; None where no dialect knows it.
@@ -71,7 +73,7 @@ class Checkpoint:
     """
 
     path: Path
-    weights: Path
+    place: Place
     reader: Reader
     container: str
     asked: Asked
@@ -82,6 +84,22 @@ class Checkpoint:
     vocabulary: Path | None = None
     sidecars: tuple[str, ...] = ()
     residue: Residue | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The file (or folder, or prefix) that holds the weights."""
+        return self.place.weights
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds what belongs to the weights."""
+        return self.place.folder
+
+    def shown(self, path: Path) -> str:
+        """Return one of its files as a user knows it: what comes out of an archive by its name in there."""
+        if self.place.unpacked is None or not path.is_relative_to(self.place.unpacked):
+            return str(path)
+        return f"{self.path}:{path.relative_to(self.place.unpacked)}"
 
     @property
     def tensors(self) -> Mapping[str, TensorSpec]:
@@ -108,7 +126,7 @@ class Checkpoint:
         """Every file that it is read from."""
         shards = self.reader.files if isinstance(self.reader, ShardedReader) else ()
         beside = (self.config_path, self.vocabulary, self.residue.reader.path if self.residue else None)
-        sidecars = (self.weights.parent / name for name in self.sidecars)
+        sidecars = (self.folder / name for name in self.sidecars)
         return (self.weights, *shards, *(path for path in beside if path is not None), *sidecars)
 
     @cached_property
@@ -189,6 +207,7 @@ class Checkpoint:
         self.reader.close()
         if self.residue:
             self.residue.reader.close()
+        self.place.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,61 +235,17 @@ def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *,
     path, asked = Path(path), asked or Asked()
     if asked.family not in (None, *FAMILIES):
         raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(FAMILIES)}.")
-    weights = find_weights(path)
-    reader = _open_weights(weights)
-    try:
-        found = Checkpoint(path, weights, reader, _container_name(reader), asked)
+    with ExitStack() as stack:
+        place = locate(path)
+        stack.callback(place.close)
+        reader = stack.enter_context(_open_weights(place.weights))
+        found = Checkpoint(path, place, reader, _container_name(reader), asked)
         _find_companions(found, strict)
         _find_model(found, strict)
-        if (residue := weights.parent / FILE_NAME).is_file() and residue != weights:
+        if (residue := found.folder / FILE_NAME).is_file() and residue != found.weights:
             found.residue = open_residue(residue)
-    except BaseException:
-        reader.close()
-        raise
+        stack.pop_all()
     return found
-
-
-def find_weights(path: Path) -> Path:
-    """Return the file that holds a checkpoint's weights.
-
-    Raises:
-        FormatError: there is none, or there are several and nothing tells them apart.
-    """
-    if not os.path.isdir(path):
-        return path
-    for name in _usual_names():
-        if (path / name).is_file():
-            return path / name
-    # sentence-transformers before 2.0 kept the encoder in a folder of its own.
-    if (path / "modules.json").is_file() and (path / "0_Transformer").is_dir():
-        return find_weights(path / "0_Transformer")
-    if sniff(path) is not None:
-        return path
-    fitting = [file for file in _files(path) if file.name != FILE_NAME and sniff(file) is not None]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise FormatError(
-            describe_unknown(probe(path)), path=path, hint="Name the weights file itself, if it is there."
-        )
-    names = ", ".join(file.name for file in fitting[:8])
-    raise FormatError(f"holds {len(fitting)} checkpoints: {names}", path=path, hint="Name one of them.")
-
-
-def _usual_names() -> Iterator[str]:
-    """Yield the names that the dialects give their weights, each dialect's default container first."""
-    for dialect in dialects.DIALECTS.values():
-        for container in dialect.containers:
-            yield dialect.folder.weights[container]
-            if container in dialect.folder.shards:
-                yield dialect.folder.shards[container][1]
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_file())
-    except OSError as error:
-        raise FormatError(f"cannot be listed: {error.strerror}", path=folder) from error
 
 
 def _open_weights(weights: Path) -> Reader:
@@ -285,8 +260,8 @@ def _container_name(reader: Reader) -> str:
 
 def _find_companions(found: Checkpoint, strict: bool) -> None:
     """Find the configuration and the vocabulary: those asked for, else those beside the weights."""
-    folder, asked = found.weights.parent, found.asked
-    files = {} if not folder.is_dir() else {file.name: file for file in _files(folder)}
+    folder, asked = found.folder, found.asked
+    files = {} if not folder.is_dir() else {file.name: file for file in listed(folder)}
     found.vocabulary = Path(asked.vocabulary) if asked.vocabulary else files.get("vocab.txt")
     path = Path(asked.config) if asked.config else _find_config(files)
     if path is None:
@@ -367,11 +342,11 @@ def _settle_copies(found: Checkpoint, matched: Match) -> None:
 
 def _sidecars(found: Checkpoint, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the files that travel along, by their path in the folder; only for a source that is a folder."""
-    if not found.path.is_dir():
+    if found.place.unpacked is None and not found.path.is_dir():
         return ()
-    folder = found.weights.parent
-    nested = [file for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.is_symlink() for file in _files(sub)]
-    names = [file.relative_to(folder).as_posix() for file in (*_files(folder), *nested)]
+    folder = found.folder
+    nested = [file for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.is_symlink() for file in listed(sub)]
+    names = [file.relative_to(folder).as_posix() for file in (*listed(folder), *nested)]
     return tuple(name for name in names if any(_fits(name, pattern) for pattern in patterns))
 
 

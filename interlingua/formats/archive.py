@@ -409,7 +409,9 @@ class _CompressedTar(Archive):
     def _files(self) -> Iterator[tuple[Member, Iterator[bytes]]]:
         stream = _Unpacked(self._file)
         catalogue = _Catalogue(self.path)
-        for member, _ in _tar_members(stream, catalogue):
+        for member, start in _tar_members(stream, catalogue):
+            if start + member.size > _most(self._file):
+                raise _bomb(self._file, start + member.size)
             yield member, _chunks(stream, member.size)
         # The rest of the stream is read for its checksum.
         while stream.read(BLOCK):

@@ -250,24 +250,27 @@ def read_extents(extents: Sequence[Extent], start: int, view: memoryview) -> Non
         raise ValueError("asked for more bytes than the tensor has")
 
 
-def checked_shape(dims: Sequence[int], dtype: DType, available: int, what: str, path: Path) -> tuple[int, ...]:
-    """Return ``dims`` as a shape whose data fits into ``available`` bytes.
+def checked_shape(
+    dims: Sequence[int], dtype: DType, available: int, what: str, path: Path, offset: int | None = None
+) -> tuple[int, ...]:
+    """Return ``dims``, which stand at ``offset``, as a shape whose data fits into ``available`` bytes.
 
     Raises:
         FormatError: a dimension is negative, there are too many, or the data would not fit.
     """
     shape = tuple(dims)
     if len(shape) > MAX_DIMENSIONS:
-        raise FormatError(f"{what} has {len(shape)} dimensions", path=path)
+        raise FormatError(f"{what} has {len(shape)} dimensions", path=path, offset=offset)
     for axis, size in enumerate(shape):
         # No framework counts beyond 63 bits, however empty a further axis makes the tensor.
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
-            raise FormatError(f"{what} has an impossible shape (see its axis {axis})", path=path)
+            raise FormatError(f"{what} has an impossible shape (see its axis {axis})", path=path, offset=offset)
     needed = TensorSpec(what, dtype, shape).nbytes
     if needed > available:
         raise FormatError(
             f"{what} of shape {list(shape)} and type {dtype} needs {needed} bytes, but only {available} are there",
             path=path,
+            offset=offset,
         )
     return shape
 

@@ -27,7 +27,7 @@ FOOTER = 48
 MAX_BLOCK = 16 << 20
 """Bytes of a block, unpacked, beyond which it is refused: writers aim at 4 to 256 KiB."""
 
-MAX_TABLE = 128 << 20
+MAX_TABLE = 64 << 20
 """Bytes of all blocks, unpacked, and all keys, beyond which a table is refused: it holds no tensor data."""
 
 _TRAILER = 5

@@ -255,12 +255,6 @@ class MindSporeReader(Reader):
     def _find_end(self) -> int:
         """Return where the records end; refuse a file that has none to read."""
         size = self._file.size
-        if size == 0:
-            raise FormatError(
-                "is empty",
-                path=self.path,
-                hint="MindSpore writes such a file where no tensor has any element.",
-            )
         mode = _ENCRYPTED.get(self._file.read_at(0, min(4, size), "the start of the file"))
         if mode is not None:
             raise FormatError(
@@ -268,10 +262,17 @@ class MindSporeReader(Reader):
                 path=self.path,
                 hint="Load it with its key in MindSpore and save it again without one.",
             )
-        if size < _CRC_SUFFIX or self._file.read_at(size - _CRC_SUFFIX, len(_CRC_MARK), "the end") != _CRC_MARK:
-            return size
-        self._unverified = True
-        return size - _CRC_SUFFIX
+        end = size - _CRC_SUFFIX
+        if end < 0 or self._file.read_at(end, len(_CRC_MARK), "the end of the file") != _CRC_MARK:
+            end = size
+        if end == 0:
+            raise FormatError(
+                "is empty",
+                path=self.path,
+                hint="MindSpore writes such a file where no tensor has any element.",
+            )
+        self._unverified = end < size
+        return end
 
     def _read_parameters(self) -> None:
         """Join the records of each parameter and file it."""
@@ -476,8 +477,11 @@ class MindSporeWriter(SingleFileWriter):
         """Move bytes towards the start of the file; block by block, so that what is read was not yet written over."""
         if source == target:
             return
-        for start, length in blocks(nbytes, 4 * BLOCK):
-            self._write(target + start, os.pread(self._fd, length, source + start))
+        try:
+            for start, length in blocks(nbytes, 4 * BLOCK):
+                write_at(self._fd, target + start, os.pread(self._fd, length, source + start))
+        except OSError as error:
+            raise output_error(error, self.path) from error
 
 
 def _record_headers(spec: TensorSpec, code: str) -> list[tuple[bytes, int]]:

@@ -19,7 +19,6 @@ import math
 import os
 import re
 import struct
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -359,6 +358,8 @@ class _TemporaryFile:
     """
 
     def __init__(self, stream: MemberStream) -> None:
+        import tempfile
+
         self.size = stream.entry.size
         folder = tempfile.gettempdir()
         try:

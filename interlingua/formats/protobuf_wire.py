@@ -86,22 +86,21 @@ def file_fields(file: SourceFile, start: int, stop: int) -> Iterator[Field]:
         FormatError: as ``fields``, or the file does not hold that range.
     """
     file.check(start, stop - start, "a message")
-    window, origin = b"", start
 
-    def around(at: int) -> tuple[Buffer, int]:
-        nonlocal window, origin
-        if not origin <= at <= min(at + _MAX_HEADER, stop) <= origin + len(window):
-            window, origin = file.read_at(at, min(_WINDOW, stop - at), "a message"), at
-        return window, origin
+    def next_window(at: int) -> tuple[Buffer, int]:
+        return file.read_at(at, min(_WINDOW, stop - at), "a message"), at
 
-    return _walk(around, start, stop, file.path, 0)
+    return _walk(next_window, start, stop, file.path, 0)
 
 
 def _walk(load: Callable[[int], tuple[Buffer, int]], at: int, end: int, path: AnyPath, base: int) -> Iterator[Field]:
-    """Walk from ``at`` to ``end``; ``load(at)`` gives bytes that hold a field's header at ``at``, and their origin."""
+    """Walk from ``at`` to ``end``; ``load(at)`` gives some bytes from ``at`` on, and where the first of them is."""
+    data: Buffer = b""
+    origin, limit = at, 0
     while at < end:
-        data, origin = load(at)
-        limit = min(len(data), end - origin)
+        if at + _MAX_HEADER > origin + limit < end:
+            data, origin = load(at)
+            limit = min(len(data), end - origin)
         tag, after = read_varint(data, at - origin, limit, path=path, base=base + origin)
         number, wire = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:

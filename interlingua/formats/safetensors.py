@@ -157,8 +157,9 @@ class SafetensorsReader(Reader):
         return found
 
     def _entry(self, name: str, entry: object, available: int) -> tuple[TensorSpec, int, int]:
-        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise self._broken(f"the entry of {name!r} is not dtype, shape and data_offsets", 8)
+        # The reference passes over keys that it does not know, too.
+        if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
+            raise self._broken(f"the entry of {name!r} lacks dtype, shape or data_offsets", 8)
         code, dims, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(code, str) or code not in CODES:
             raise self._broken(f"{name!r} has the unknown dtype {code!r}", 8)
@@ -170,7 +171,7 @@ class SafetensorsReader(Reader):
         begin, end = offsets
         if not 0 <= begin <= end <= available:
             raise self._broken(f"{name!r} claims bytes {begin} to {end} of {available}", 8)
-        spec = TensorSpec(name, dtype, checked_shape(dims, dtype, available, repr(name), self.path))
+        spec = TensorSpec(name, dtype, checked_shape(dims, dtype, available, repr(name), self.path, 8))
         if spec.nbytes != end - begin or (spec.elements * dtype.bits) % 8:
             raise self._broken(
                 f"{name!r} of shape {dims} and type {code} takes {spec.nbytes} bytes, but has {end - begin}", 8

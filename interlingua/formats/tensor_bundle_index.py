@@ -132,7 +132,7 @@ def read_index(file: SourceFile) -> Index:
     if key != b"":
         raise FormatError("is a LevelDB table, but no index of a TensorFlow checkpoint", path=file.path)
     num_shards, big_endian = _parse_header(value, file.path)
-    memory = _Memory(file.path)
+    memory = _Memory(file.path, MAX_MEMORY)
     found: dict[bytes, Entry] = {}
     for key, value in table:
         memory.take(512 + 5 * len(key))
@@ -152,7 +152,7 @@ class _Memory:
     """What the entries of an index may still take of memory."""
 
     path: AnyPath
-    left: int = MAX_MEMORY
+    left: int
 
     def take(self, nbytes: int) -> None:
         self.left -= nbytes

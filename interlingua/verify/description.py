@@ -45,15 +45,15 @@ def describe(
     found = fingerprint(checkpoint) if digest and match is not None else None
     return {
         "path": str(checkpoint.path),
-        "weights": str(checkpoint.weights),
+        "weights": checkpoint.shown(checkpoint.weights),
         "container": checkpoint.container,
         "dialect": checkpoint.dialect,
         "family": checkpoint.family,
         "heads": list(checkpoint.heads) if match else None,
         "submodels": [root.rstrip("./") for root in match.roots] if match and any(match.roots) else [],
         "config": config,
-        "config_file": str(checkpoint.config_path) if checkpoint.config_path else None,
-        "vocabulary": str(checkpoint.vocabulary) if checkpoint.vocabulary else None,
+        "config_file": checkpoint.shown(checkpoint.config_path) if checkpoint.config_path else None,
+        "vocabulary": checkpoint.shown(checkpoint.vocabulary) if checkpoint.vocabulary else None,
         "parameters": _parameters(checkpoint),
         "stored_parameters": sum(spec.elements for spec in checkpoint.tensors.values()),
         "bytes": total,

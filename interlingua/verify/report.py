@@ -175,7 +175,7 @@ def show_description(console: Console, found: Mapping[str, Json]) -> None:
 
 
 def _no_fingerprint(found: Mapping[str, Json]) -> str | None:
-    return "not computed: large; `interlingua fingerprint` does" if found["dialect"] else None
+    return "not computed here; `interlingua fingerprint` does" if found["dialect"] else None
 
 
 def _config_value(value: Json) -> str:

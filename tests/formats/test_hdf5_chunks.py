@@ -17,49 +17,50 @@ from tests.formats.hdf5_files import address, blind_to_checksums, contents, patc
 
 DATA = np.random.default_rng(0).integers(-99, 99, (50, 70)).astype("<i4")
 
+WIDE = np.random.default_rng(1).integers(-99, 99, (64, 1500)).astype("<i4")
+
 EARLY = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
 EARLY.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
 
 INDEXES = {
-    "old tree": ("earliest", OLD_TREE, {"chunks": (4, 9)}),
-    "old tree, filtered": ("earliest", OLD_TREE, {"chunks": (4, 9), "compression": "gzip"}),
-    "old tree of two levels": ("earliest", OLD_TREE, {"chunks": (1, 5)}),
-    "single": ("latest", SINGLE, {"chunks": (50, 70)}),
-    "single, filtered": ("latest", SINGLE, {"chunks": (50, 70), "compression": "gzip", "shuffle": True}),
-    "implicit": ("latest", IMPLICIT, {"chunks": (4, 9), "dcpl": EARLY}),
-    "fixed array": ("latest", FIXED_ARRAY, {"chunks": (4, 9)}),
-    "fixed array, filtered": ("latest", FIXED_ARRAY, {"chunks": (4, 9), "fletcher32": True}),
-    "fixed array in pages": ("latest", FIXED_ARRAY, {"chunks": (1, 2)}),
-    "fixed array in pages, filtered": ("latest", FIXED_ARRAY, {"chunks": (1, 2), "compression": "lzf"}),
-    "new tree": ("latest", NEW_TREE, {"chunks": (4, 9), "maxshape": (None, None)}),
-    "new tree, filtered": ("latest", NEW_TREE, {"chunks": (1, 3), "maxshape": (None, None), "compression": "gzip"}),
+    "old tree": ("earliest", OLD_TREE, {"chunks": (4, 90)}),
+    "old tree, filtered": ("earliest", OLD_TREE, {"chunks": (4, 90), "compression": "gzip"}),
+    "old tree of two levels": ("earliest", OLD_TREE, {"chunks": (1, 50)}),
+    "single": ("latest", SINGLE, {"chunks": (64, 1500)}),
+    "single, filtered": ("latest", SINGLE, {"chunks": (64, 1500), "compression": "gzip", "shuffle": True}),
+    "implicit": ("latest", IMPLICIT, {"chunks": (4, 90), "dcpl": EARLY}),
+    "fixed array": ("latest", FIXED_ARRAY, {"chunks": (4, 90)}),
+    "fixed array, filtered": ("latest", FIXED_ARRAY, {"chunks": (4, 90), "fletcher32": True}),
+    "fixed array in pages": ("latest", FIXED_ARRAY, {"chunks": (1, 64)}),
+    "fixed array in pages, filtered": ("latest", FIXED_ARRAY, {"chunks": (1, 64), "compression": "lzf"}),
+    "new tree": ("latest", NEW_TREE, {"chunks": (4, 90), "maxshape": (None, None)}),
+    "new tree, filtered": ("latest", NEW_TREE, {"chunks": (1, 50), "maxshape": (None, None), "compression": "gzip"}),
 }
 
 
 @pytest.mark.parametrize("name", INDEXES)
 def test_every_index_leads_to_the_data(tmp_path, name):
     libver, index, options = INDEXES[name]
-    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, **options), libver)
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=WIDE, **options), libver)
     with open_reader(path) as reader:
         assert reader._datasets["x"].storage.index == index
-        assert reader.read("x").tolist() == DATA.tolist()
+        assert reader.read("x").tolist() == WIDE.tolist()
 
 
-@pytest.mark.parametrize("name", INDEXES)
+@pytest.mark.parametrize("name", [name for name in INDEXES if name != "implicit"])
 def test_chunks_that_were_never_written_are_filled(tmp_path, name):
     libver, index, options = INDEXES[name]
-    if index == IMPLICIT:
-        pytest.skip("an implicit index has every chunk from the start")
-    path = write(
-        tmp_path / "x.h5",
-        lambda file: file.create_dataset("x", DATA.shape, "<i4", fillvalue=7, **options).__setitem__(
-            (slice(8, 9), slice(9, 12)), 5
-        ),
-        libver,
-    )
+
+    def fill(file):
+        dataset = file.create_dataset("x", WIDE.shape, "<i4", fillvalue=7, **options)
+        dataset[8, 9:300] = 5
+        dataset[60, 1499] = 6
+
+    path = write(tmp_path / "x.h5", fill, libver)
     with open_reader(path) as reader:
-        assert reader.read("x").tolist() == contents(path)["x"].tolist()
-        assert {5, 7} == set(reader.read("x").ravel().tolist()) or index == SINGLE
+        found = reader.read("x")
+        assert {5, 6, 7} == set(found.ravel().tolist())
+        assert found.tolist() == contents(path)["x"].tolist()
         assert reader.extents("x") is None or index == SINGLE
 
 
@@ -121,7 +122,7 @@ def test_more_chunks_than_are_worth_it_are_read_and_not_handed_out(tmp_path, mon
     ("limit", "value", "message"),
     [
         ("MAX_CHUNKS", 103, "has 104 chunks"),
-        ("FEW_CHUNKS", 50, "has 104 chunks"),
+        ("FEW_CHUNKS", 10, "has 104 chunks"),
         ("MAX_CHUNK", 4 * 9 * 4 - 1, r"chunks of shape \[4, 9\], too large"),
         ("MAX_BAND", 4 * 70 * 4 - 1, r"chunks of shape \[4, 9\], too large"),
     ],
@@ -146,7 +147,7 @@ def test_one_chunk_does_not_unpack_to_more_than_a_chunk(tmp_path):
         dataset = file.create_dataset("x", (100,), "u1", chunks=(100,), compression="gzip")
         dataset.id.write_direct_chunk((0,), zlib.compress(bytes(100))[:9] + zlib.compress(bytes(1 << 22))[9:], 0)
 
-    with open_reader(write(tmp_path / "x.h5", fill)) as reader, pytest.raises(FormatError, match="damaged|bytes"):
+    with open_reader(write(tmp_path / "x.h5", fill)) as reader, pytest.raises(FormatError, match=r"damaged|bytes"):
         reader.read("x")
 
 
@@ -163,23 +164,23 @@ def first_entry(path):
     [
         (0, b"\x91\0\0\0", "a chunk of 145 bytes"),
         (8, address(2), "not where chunks are"),
-        (8, address(52), "outside its shape"),
-        (8 + 8, address(72), "outside its shape"),
-        (8 + 8, address(9), "two chunks in one place"),
+        (8, address(56), "outside its shape"),
+        (8 + 8, address(80), "outside its shape"),
+        (8 + 8, address(20), "two chunks in one place"),
         (32, b"\xff" * 7 + b"\x7f", "the file ends at"),
         (32, b"\xff" * 8, "leads nowhere"),
     ],
     ids=["size", "between", "below", "beside", "twice", "outside the file", "nowhere"],
 )
 def test_entries_that_lie_are_refused(tmp_path, at, data, message):
-    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(4, 9)))
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(8, 20)))
     patch(path, first_entry(path) + at, data)
     with open_reader(path) as reader, pytest.raises(FormatError, match=message):
         reader.extents("x")
 
 
 def test_a_filtered_chunk_far_larger_than_it_unpacks_to_is_refused(tmp_path):
-    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(4, 9), compression="gzip"))
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(8, 20), compression="gzip"))
     patch(path, first_entry(path), (1 << 20).to_bytes(4, "little"))
     with open_reader(path) as reader, pytest.raises(FormatError, match="a chunk of 1048576 bytes"):
         reader.read("x")
@@ -191,25 +192,25 @@ def test_a_filtered_chunk_far_larger_than_it_unpacks_to_is_refused(tmp_path):
 def test_a_fixed_array_that_does_not_fit_is_refused(tmp_path, monkeypatch, at, data):
     path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(4, 9)), "latest")
     patch(path, path.read_bytes().index(b"FAHD") + at, data)
-    with blind_to_checksums(monkeypatch), open_reader(path) as reader:
-        with pytest.raises(FormatError, match="does not fit its dataset"):
-            reader.read("x")
+    fits = pytest.raises(FormatError, match="does not fit its dataset")
+    with blind_to_checksums(monkeypatch), open_reader(path) as reader, fits:
+        reader.read("x")
 
 
 def test_a_page_of_a_fixed_array_is_checked(tmp_path):
-    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(1, 2)), "latest")
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=WIDE, chunks=(1, 64)), "latest")
     data = path.read_bytes()
     at = data.index(b"FADB") + 14 + 1 + 4 + 20
-    with open_reader(patch(path, at, bytes([data[at] ^ 1]))) as reader:
-        with pytest.raises(FormatError, match="an array of chunks has another checksum"):
-            reader.read("x")
+    patch(path, at, bytes([data[at] ^ 1]))
+    with open_reader(path) as reader, pytest.raises(FormatError, match="an array of chunks has another checksum"):
+        reader.read("x")
 
 
 @pytest.mark.parametrize("rank", [1, 4])
 def test_chunks_of_another_rank_than_the_data_are_refused(tmp_path, rank):
     path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(4, 9)))
     at = path.read_bytes().index(b"\x04\0\0\0\x09\0\0\0\x04\0\0\0")
-    with pytest.raises(FormatError, match="do not fit its shape|ends too early"):
+    with pytest.raises(FormatError, match=r"do not fit its shape|ends too early"):
         open_reader(patch(path, at - 9, bytes([rank])))
 
 

@@ -549,7 +549,8 @@ ATTACKS = {
     ),
     "two suffixes": (GOOD + suffix(GOOD) + suffix(GOOD + suffix(GOOD)), "unknown wire type|wire type"),
     "a suffix in the middle": (GOOD + suffix(GOOD) + GOOD, "wire type"),
-    "a suffix alone": (b"crc_num" + bytes(10), ""),
+    "a suffix alone": (b"crc_num" + bytes(10), "is empty"),
+    "no bytes": (b"", "is empty"),
     "half a suffix": (GOOD + suffix(GOOD)[:-1], "wire type"),
 }
 
@@ -559,20 +560,9 @@ def test_hostile_file_is_refused(tmp_path: Path, attack: str) -> None:
     data, match = ATTACKS[attack]
     path = tmp_path / "a.ckpt"
     path.write_bytes(data)
-    if not match:
-        assert read_outcome(path) in ({}, None)
-        return
     with pytest.raises(FormatError, match=match):
         mindspore_ckpt.open_reader(path)
     assert not check_reader(mindspore_ckpt.open_reader, path, limit_mb=64)
-
-
-def read_outcome(path: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with mindspore_ckpt.open_reader(path) as reader:
-            return {name: reader.read(name) for name in reader.tensors}
-    except FormatError:
-        return None
 
 
 def test_many_records_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

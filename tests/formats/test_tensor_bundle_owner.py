@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from hypothesis import Phase, given, settings
 from interlingua.errors import FormatError
 from interlingua.formats.base import BLOCK, TensorSpec, blocks
 from interlingua.formats.dtypes import DTYPES, from_numpy_dtype
-from interlingua.formats.tensor_bundle import TensorBundleReader, open_reader, open_writer
-from tests.formats.bundles import big_endian_bundle
+from interlingua.formats.registry import probe
+from interlingua.formats.tensor_bundle import TensorBundleReader, open_reader, open_writer, sniff
+from interlingua.formats.tensor_bundle_index import CODE_OF
+from interlingua.formats.tensor_bundle_strings import parse_payload
+from tests.formats.bundles import big_endian_bundle, entry, write_bundle
 from tests.formats.strategies import ALL, PLAIN_NAMES, WILD_NAMES, Case, cases, equal_bits
 from tests.frameworks import run_in
 
 PREAMBLE = """
-import json, sys, pathlib
+import json, pathlib, sys, zlib
 import ml_dtypes, numpy as np, tensorflow as tf
 root = pathlib.Path(sys.argv[1])
 def array(dtype, shape, file):
@@ -119,6 +123,17 @@ for number, name in enumerate(["plain", "gr\\u00f6\\u00dfe", 'q"u\\\\o\\'te', "t
     from tensorflow.python.checkpoint.checkpoint_management import update_checkpoint_state_internal
     update_checkpoint_state_internal(str(folder), name, [name], save_relative_paths=True)
     (folder / "name").write_text(name, newline="")
+
+from tensorflow.core.framework import types_pb2
+(root / "types.json").write_text(json.dumps({number: name for name, number in types_pb2.DataType.items()}))
+real = {}
+for folder in sys.argv[2:]:
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(folder) or folder + "/bert_model.ckpt")
+    for name in reader.get_variable_to_shape_map():
+        value = reader.get_tensor(name)
+        data = value if isinstance(value, bytes) else value.tobytes()
+        real[folder + ":" + name] = [list(getattr(value, "shape", [])), zlib.crc32(data)]
+(root / "real.json").write_text(json.dumps(real))
 """
 )
 
@@ -183,6 +198,12 @@ assert tf.train.latest_checkpoint(str(root / "latest")) == str(root / "latest" /
 """
 )
 
+REAL = (
+    "CyberZHG__keras-bert/tests/test_checkpoint",
+    "google-deepmind__sonnet/sonnet/src/conformance/checkpoints/mean_2x2",
+    "keras-team__tf-keras/tf_keras/mixed_precision/testdata/lso_ckpt_tf2.2",
+)
+
 FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 
 
@@ -220,12 +241,21 @@ def drawn() -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def theirs(drawn: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what TensorFlow has written."""
+def real(request: pytest.FixtureRequest) -> list[Path]:
+    """Folders of real checkpoints; none where they are not here."""
+    try:
+        return [request.getfixturevalue("fixtures_dir") / name for name in REAL]
+    except pytest.skip.Exception:
+        return []
+
+
+@pytest.fixture(scope="module")
+def theirs(drawn: list[Case], real: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of what TensorFlow has written, and of what it has read of the real checkpoints."""
     folder = tmp_path_factory.mktemp("theirs")
     dumped = [dump(folder, f"case-{number}", case.arrays) for number, case in enumerate(drawn)]
     (folder / "cases.json").write_text(json.dumps(dumped))
-    run_in("tensorflow", WRITE, folder)
+    run_in("tensorflow", WRITE, folder, *real)
     return folder
 
 
@@ -290,6 +320,34 @@ def test_copies_are_to_the_byte_what_tensorflow_wrote(theirs: Path, tmp_path: Pa
     """Blocks of the index, long keys, blocks of data, strings, what a Saver writes."""
     copied(theirs / name, tmp_path / "copy")
     assert files_of(tmp_path / "copy") == files_of(theirs / name)
+
+
+def test_element_types_have_tensorflows_numbers_and_names(theirs: Path, tmp_path: Path) -> None:
+    names = {"half": "float16", "float": "float32", "double": "float64"}
+    numbers = json.loads((theirs / "types.json").read_text())
+    known = {int(number): name.removeprefix("DT_").lower() for number, name in numbers.items() if 0 < int(number) < 100}
+    for name, number in CODE_OF.items():
+        assert names.get(known[number], known[number]) == name
+    for number in set(known) - set(CODE_OF.values()):
+        with pytest.raises(FormatError, match=f"'a' is of the element type {known[number]}, which is not read"):
+            open_reader(write_bundle(tmp_path / "m", {b"a": entry(number)}, bytes(4)))
+
+
+def test_real_checkpoints_are_read_as_tensorflow_reads_them(theirs: Path, real: list[Path]) -> None:
+    if not real:
+        pytest.skip("the folder of real checkpoints is not here")
+    ours = {}
+    for folder in real:
+        assert sniff(probe(folder))
+        with open_reader(folder) as reader:
+            for name, spec in reader.tensors.items():
+                data = read_blocks(reader, name)
+                strings = parse_payload(
+                    lambda at, n, data=data: data[at : at + n], len(data), 1, big_endian=False, what=name, path=folder
+                ) if spec.dtype is DTYPES["string"] else None  # fmt: skip
+                start = 0 if strings is None else strings.head
+                ours[f"{folder}:{name}"] = [list(spec.shape), zlib.crc32(data[start:])]
+    assert ours == json.loads((theirs / "real.json").read_text())
 
 
 def test_strings_are_carried_with_their_payload(theirs: Path) -> None:
