@@ -23,7 +23,7 @@ demo: $(VENV)/core ## convert a real BERT to every dialect and back, and compare
 	@$(BIN)/python -m benchmarks.demo --folder $(DEMO)
 
 .PHONY: test
-test: lint $(VENV)/all ## lint, type check, and run the whole suite with all frameworks
+test: $(VENV)/supported lint $(VENV)/all ## lint, type check, and run the whole suite with all frameworks
 	@$(BIN)/python -m benchmarks.minilm $(DEMO)
 	$(BIN)/python $(PYTEST)
 
@@ -71,8 +71,11 @@ $(VENV)/tools: $(VENV)/core
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-$(VENV)/all: $(VENV)/tools
-	@$(BIN)/python -c 'import sys; sys.version_info < (3, 13) or sys.exit(f"MindSpore has no wheel for Python {sys.version.split()[0]}: the whole suite needs 3.10, 3.11 or 3.12. Delete $(VENV) and name one with PYTHON=..., or run `make test-core`.")'
+$(VENV)/supported: $(VENV)/made
+	@$(BIN)/python -c 'import sys; sys.version_info < (3, 13) or sys.exit(f"MindSpore has no wheel for Python {sys.version.split()[0]}: the whole suite needs 3.10, 3.11 or 3.12. Run make distclean and name one with PYTHON=..., or run make test-core.")'
+	@touch $@
+
+$(VENV)/all: $(VENV)/supported $(VENV)/tools
 	@echo 'Installing torch, TensorFlow, PaddlePaddle and MindSpore into $(VENV): some minutes and 6 GB.'
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[all,test]'
 	@touch $@

@@ -18,6 +18,8 @@ from rich.console import Console
 
 from benchmarks.measure import Job, Row, in_turn
 from benchmarks.models import SIZES, Size, make_model
+from benchmarks.owners import OWNERS, code
+from interlingua.formats.registry import CONTAINERS, Container
 from interlingua.mappings.registry import DIALECTS
 from interlingua.verify.report import plain_table
 
@@ -38,6 +40,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=[*SIZES, "all"], default="base")
+    parser.add_argument("--containers", action="store_true", help="time containers instead of dialects")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="where the checkpoints are made (and kept)")
     arguments = parser.parse_args()
@@ -45,7 +48,8 @@ def main() -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="interlingua-bench-"))
     try:
         for size in SIZES.values() if arguments.size == "all" else (SIZES[arguments.size],):
-            bench_size(size, folder, arguments.runs, console)
+            bench = bench_containers if arguments.containers else bench_size
+            bench(size, folder, arguments.runs, console)
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -68,6 +72,46 @@ def bench_size(size: Size, folder: Path, runs: int, console: Console) -> None:
             title = f"{origin} -> {target}, bert-{size.name}, {gigabytes:.2f} GB"
             show(console, title, in_turn(conversions(source, weights, target, folder), runs), "cp")
             show(console, f"{title}, on disk", in_turn(synced(source, weights, target, folder), runs), "cp + sync")
+
+
+def bench_containers(size: Size, folder: Path, runs: int, console: Console) -> None:
+    """Print a table for each container: into it, out of it, and its owner's load and save."""
+    source = make_model(size, folder) / "model.safetensors"
+    for container in CONTAINERS.values():
+        if not container.writes:
+            continue
+        held = folder / f"bert-{size.name}-{container.name}"
+        if not held.exists():
+            subprocess.run([*PROGRAM, *keep_names(source, held, container.name), "-q"], check=True)
+        jobs = container_jobs(source, weights_in(held, container), held, container, folder)
+        gigabytes = source.stat().st_size / 1e9
+        show(console, f"{container.title}, bert-{size.name}, {gigabytes:.2f} GB", in_turn(jobs, runs), "cp")
+
+
+def keep_names(source: Path, target: Path, container: str) -> list[str]:
+    """Return the arguments that convert a container and no names."""
+    return ["convert", str(source), str(target), "--keep-names", "--container", container]
+
+
+def weights_in(folder: Path, container: Container) -> Path:
+    """Return what a container's owner opens in a folder that a conversion has made."""
+    return folder / ("model" + next(iter(container.suffixes), ""))
+
+
+def container_jobs(source: Path, weights: Path, held: Path, container: Container, folder: Path) -> list[Job]:
+    """Return the jobs of one container."""
+    copy, made, peer = folder / "copy", folder / "made", folder / "peer"
+    jobs = [
+        Job("cp", ["cp", str(source), str(copy)], copy),
+        Job("safetensors -> it", [*PROGRAM, *keep_names(source, made, container.name), "--no-sync"], made),
+        Job("it -> safetensors", [*PROGRAM, *keep_names(held, made, "safetensors"), "--no-sync"], made),
+    ]
+    if container.name in OWNERS and importlib.util.find_spec(OWNERS[container.name][0]) is not None:
+        target = peer / weights.name
+        program = f"import os, sys; os.mkdir(os.path.dirname(sys.argv[2]))\n{code(container.name)}"
+        command = [sys.executable, "-c", program, str(weights), str(target)]
+        jobs.append(Job(f"{OWNERS[container.name][0]}: load, save", command, peer))
+    return jobs
 
 
 def starts(source: Path, folder: Path) -> list[Job]:

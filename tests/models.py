@@ -392,7 +392,7 @@ CANONICAL = {
 
 
 def fingerprints(arrays: Mapping[str, np.ndarray], heads: Iterable[str]) -> tuple[str, str]:
-    """The digests (model, encoder) of a bare model, made as the documentation of fingerprints says, and of nothing else.
+    """The digests (model, encoder) of a bare model, made as the documentation of fingerprints says.
 
     ``arrays`` is as ``bare`` returns it (an untied decoder among it where there is one).
     """

@@ -120,14 +120,23 @@ def commit(folder: Path, destination: Destination, files: Sequence[str]) -> None
 
 
 def _move_files(folder: Path, destination: Destination, files: Sequence[str]) -> None:
-    # The weights come last: where they are, all that belongs to them is.
-    for name in reversed(files):
-        target = destination.parent / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if destination.overwrite:
-            (folder / name).replace(target)
-        else:
-            _move_new(folder / name, target)
+    # The weights come last: where they are, all that belongs to them is. Older ones go first, for they must
+    # never stand beside the new configuration.
+    weights, replaced = destination.parent / files[0], folder / "replaced"
+    if destination.overwrite and os.path.isfile(weights):
+        weights.rename(replaced)
+    try:
+        for name in reversed(files):
+            target = destination.parent / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if destination.overwrite:
+                (folder / name).replace(target)
+            else:
+                _move_new(folder / name, target)
+    except OSError:
+        if os.path.lexists(replaced):
+            replaced.rename(weights)
+        raise
 
 
 def _move_new(file: Path, target: Path) -> None:

@@ -53,7 +53,7 @@ def parse(native: Mapping[str, Json], table: ConfigTable, name: str) -> dict[str
 
 def _checked(canonical: str, value: Json, what: str, table: ConfigTable) -> Json:
     if canonical == "hidden_act":
-        if value not in table.activations:
+        if not isinstance(value, str) or value not in table.activations:
             raise MappingError(f"{what} = {value!r} is an activation that is not known here.")
         return table.activations[value]
     if canonical == "tie_word_embeddings" and type(value) is not bool:

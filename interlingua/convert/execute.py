@@ -85,8 +85,8 @@ def execute(
     offsets: dict[tuple[str, str], int] = {}
     for output in plan.outputs:
         path = folder / output.path
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with _open_writer(output, path) as writer:
                 for done in _stream(output, writer, readers, verify, stop, tell):
                     if done.offset is not None:

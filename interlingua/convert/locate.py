@@ -51,7 +51,7 @@ def locate(path: Path) -> Place:
     Raises:
         FormatError: there is none, or there are several and nothing tells them apart; or the archive is hostile.
     """
-    if path.is_file() and sniff(path) is None and sniff_archive(probe(path)):
+    if os.path.isfile(path) and sniff(path) is None and sniff_archive(probe(path)):
         return _unpacked(path)
     weights = find_weights(path)
     return Place(weights, _folder_of(weights), lambda: None)

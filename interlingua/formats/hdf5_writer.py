@@ -49,7 +49,9 @@ class Hdf5Writer(SingleFileWriter):
         super().__init__(path, tensors, metadata=metadata, ties=ties)
         for spec in tensors:
             self._check(spec)
-        self._refuse_nesting()
+        for name in self.tensors:
+            self._check_group(name.rpartition("/")[0])
+        self._prepare()
         self._fd = create(self.path)
         try:
             self._create_file()
@@ -63,14 +65,16 @@ class Hdf5Writer(SingleFileWriter):
             raise refuse_dtype(self.container, spec)
         check_path(self.container, spec.name)
 
-    def _refuse_nesting(self) -> None:
-        """Raise MappingError where one tensor would have to be inside another."""
-        for name in self.tensors:
-            at = name.find("/")
-            while at >= 0:
-                if name[:at] in self.tensors:
-                    raise refuse_path(self.container, name)
-                at = name.find("/", at + 1)
+    def _prepare(self) -> None:
+        """Work out, and check, what else is to be written; raises MappingError."""
+
+    def _check_group(self, path: str) -> None:
+        """Raise MappingError where a group of that path would be a tensor, or inside one."""
+        at = len(path)
+        while at > 0:
+            if path[:at] in self.tensors:
+                raise refuse_path(self.container, path)
+            at = path.rfind("/", 0, at)
 
     def _create_file(self) -> None:
         import h5py
@@ -83,7 +87,7 @@ class Hdf5Writer(SingleFileWriter):
 
     @abstractmethod
     def _lay_out(self, root: File) -> None:
-        """Create every group, attribute and dataset."""
+        """Create every group, attribute and dataset; nothing is refused any more."""
 
     def _create_dataset(self, root: Group, name: str) -> Dataset:
         """Create the dataset of the tensor of that name under that path, and note where its data goes."""

@@ -26,7 +26,7 @@ from interlingua.formats.hdf5 import Hdf5Reader, Tree, read_root
 from interlingua.formats.hdf5_attributes import Value
 from interlingua.formats.hdf5_datasets import Dataset
 from interlingua.formats.hdf5_image import DAMAGED, looks_like_hdf5
-from interlingua.formats.hdf5_writer import Hdf5Writer
+from interlingua.formats.hdf5_writer import Hdf5Writer, check_path, refuse_path
 from interlingua.formats.json_text import decode_json
 from interlingua.formats.registry import Probe
 
@@ -147,12 +147,21 @@ class KerasWriter(Hdf5Writer):
         if spec.dtype == BFLOAT16:
             raise refuse_dtype(self.container, spec)
 
+    def _prepare(self) -> None:
+        self._weights = self._weights_of_layers()
+        if not self.tensors or any(layer not in self.tensors for layer in self._weights):
+            self._weights.setdefault(TOP_LEVEL, [])
+        for layer, weights in self._weights.items():
+            check_path(self.container, layer)
+            self._check_group(layer.rpartition("/")[0] if layer in self.tensors else layer)
+            for name in (layer, *weights):
+                if len(name.encode()) > ATTRIBUTE_LIMIT:
+                    raise refuse_path(self.container, name)
+
     def _lay_out(self, root: Group) -> None:
-        layers = self._layers()
-        listed = [layer for layer in layers if layer not in _UNLISTED]
-        write_names(root, LAYER_NAMES, listed)
-        if any(layer not in self.tensors for layer in layers):
-            layers.setdefault(TOP_LEVEL, [])
+        layers = self._weights
+        write_names(root, LAYER_NAMES, [layer for layer in layers if layer not in _UNLISTED])
+        if TOP_LEVEL in layers:
             for name, default in _DEFAULTS.items():
                 root.attrs[name] = self.metadata.get(name, default).encode()
         for layer in sorted(layers):
@@ -163,7 +172,7 @@ class KerasWriter(Hdf5Writer):
             for weight in layers[layer]:
                 self._create_dataset(root, f"{layer}/{weight}")
 
-    def _layers(self) -> dict[str, list[str]]:
+    def _weights_of_layers(self) -> dict[str, list[str]]:
         """Return the layers in order, each with the names of its weights."""
         layers: dict[str, list[str]] = {layer: [] for layer in self._given_layers()}
         given = set(layers)
@@ -195,16 +204,12 @@ class KerasWriter(Hdf5Writer):
 def write_names(group: Group, key: str, names: Sequence[str]) -> None:
     """Give a group a list of names as Keras does: in one attribute, or in as few numbered ones as hold it.
 
-    Raises:
-        MappingError: one name alone is too long.
+    No name may be longer than ``ATTRIBUTE_LIMIT`` bytes.
     """
     import numpy as np
 
     raw = [name.encode() for name in names]
-    longest = max(map(len, raw), default=1) or 1
-    if longest > ATTRIBUTE_LIMIT:
-        raise MappingError(f"keras-hdf5 has no room for a name of {longest} bytes.", names=tuple(names))
-    whole = np.array(raw, f"S{longest}")
+    whole = np.array(raw, f"S{max(map(len, raw), default=1)}")
     parts = max(1, -(-whole.nbytes // ATTRIBUTE_LIMIT))
     while any(part.nbytes > ATTRIBUTE_LIMIT for part in np.array_split(whole, parts)):
         parts += 1

@@ -74,15 +74,18 @@ class KerasWeightsWriter(Hdf5Writer):
 
     container = "keras-weights-hdf5"
 
+    def _prepare(self) -> None:
+        self._names = self._given_names()
+
     def _lay_out(self, root: File) -> None:
-        for path, name in self._names().items():
+        for path, name in self._names.items():
             root.require_group(path).attrs[NAME] = name
         for name, spec in self.tensors.items():
             dataset = self._create_dataset(root, name)
             if spec.dtype == BFLOAT16:
                 dataset.attrs["dtype"] = BFLOAT16.name
 
-    def _names(self) -> dict[str, str]:
+    def _given_names(self) -> dict[str, str]:
         try:
             names = decode_json(self.metadata.get(NAMES, "{}").encode())
         except ValueError as error:
@@ -91,9 +94,7 @@ class KerasWeightsWriter(Hdf5Writer):
             raise MappingError(f"The metadata {NAMES} does not give names to groups.")
         for path in names:
             check_path(self.container, path)
-            parts = path.split("/")
-            if any("/".join(parts[:count]) in self.tensors for count in range(1, len(parts) + 1)):
-                raise MappingError(f"The metadata {NAMES} gives a name to the tensor {path!r}.", names=(path,))
+            self._check_group(path)
         return names
 
 

@@ -19,6 +19,7 @@ from interlingua.formats.pickles import (
     Make,
     Opaque,
     Record,
+    Span,
     TextSpan,
     checked_key,
     describe,
@@ -62,8 +63,8 @@ def _set(items: object = ()) -> set[object]:
     return found
 
 
-def _bytes(text: object = "", encoding: object = "latin-1") -> object:
-    return encode(text, encoding)
+def _bytes(data: object = b"", encoding: object = "latin-1") -> object:
+    return data if isinstance(data, (bytes, Span)) else encode(data, encoding)
 
 
 def _complex(real: object = 0.0, imaginary: object = 0.0) -> complex:

@@ -107,11 +107,11 @@ class View:
 
         None where bytes are swapped, or where the runs would be too many or too short to be worth naming.
         """
+        if 0 in self.shape:
+            return ()
         if self.swapped:
             return None
         size = self.dtype.itemsize
-        if 0 in self.shape:
-            return ()
         axes = [(n, stride) for n, stride in zip(self.shape, self.strides, strict=True) if n != 1]
         run = 1
         while axes and axes[-1][1] == run:
@@ -229,7 +229,7 @@ class Gathered:
         """Return the axis along which tiles are cut, and how many words one step along it has."""
         axis, inner = len(self.shape) - 1, 1
         while axis > 0 and inner * self.shape[axis] * self.word <= TILE:
-            inner *= self.shape[axis]
+            inner *= max(1, self.shape[axis])
             axis -= 1
         return axis, inner
 

@@ -8,6 +8,7 @@ tensorflow/python/checkpoint/checkpoint_management.py (the ``checkpoint`` file, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -85,11 +86,11 @@ def prefix_of(index: Path) -> Path:
 
 
 def _is_index(path: Path) -> bool:
-    """Say whether a path is a file that ends as a table does."""
-    if not os.path.isfile(path):
-        return False
-    with SourceFile(path) as file:
-        return is_table(file)
+    """Say whether a path is a file that ends as a table does; one that cannot be opened does not."""
+    if os.path.isfile(path):
+        with contextlib.suppress(FormatError), SourceFile(path) as file:
+            return is_table(file)
+    return False
 
 
 def _listed(folder: Path) -> list[str]:
@@ -131,10 +132,10 @@ def _read_state(folder: Path) -> str | None:
     TensorFlow's Saver notes absolute paths, which folders that were moved or fetched outlive: of those the name counts.
     """
     path = folder / STATE
-    if not os.path.isfile(path):
-        return None
-    with SourceFile(path) as file:
-        text = file.read_at(0, min(file.size, _MAX_STATE), "the state file")
+    text = b""
+    if os.path.isfile(path):
+        with contextlib.suppress(FormatError), SourceFile(path) as file:
+            text = file.read_at(0, min(file.size, _MAX_STATE), "the state file")
     found = _LATEST.search(text)
     if found is None:
         return None

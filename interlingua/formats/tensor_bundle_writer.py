@@ -1,7 +1,7 @@
 """Writing a tensor bundle: one data file, the index over it, and the file that names it the newest checkpoint.
 
 Source: tensorflow/tensorflow: tensorflow/core/util/tensor_bundle/tensor_bundle.cc (BundleWriter),
-tensorflow/core/kernels/save_restore_v2_ops.cc (tensors lie in the order of their names).
+tensorflow/python/training/saving/saveable_object_util.py (validate_and_slice_inputs: a Saver sorts tensors by name).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FULL_NAMES = "full_names"
 
 
 class TensorBundleWriter(Writer):
-    """A tensor bundle of one shard being written, with the bytes that TensorFlow writes for the same tensors.
+    """A tensor bundle of one shard being written, with the bytes that TensorFlow's Saver writes for the same tensors.
 
     Where names are paths of objects (``model/dense/kernel/.ATTRIBUTES/VARIABLE_VALUE``) and no object graph is
     among the tensors, the graph is made from the paths, with the variables' own names from ``metadata["full_names"]``.

@@ -298,7 +298,7 @@ def _located(file: SourceFile, row: _Listed, directory: int) -> ZipEntry:
     if magic != _LOCAL_MAGIC:
         raise FormatError(f"{name!r} is not where the zip's directory says", path=file.path, offset=row.header)
     rest = file.read_at(row.header + _LOCAL.size, name_len + extra_len, "a member's header")
-    if size == _FULL32 or stored == _FULL32:
+    if _FULL32 in (size, stored):
         size, stored = _widened([size, stored], rest[name_len:], file, row.header)
     same = (rest[:name_len], flags & _TELLING, method) == (row.name, row.flags & _TELLING, row.method)
     if not same or not _agree((crc, stored, size), row):

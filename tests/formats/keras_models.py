@@ -1,7 +1,6 @@
 """Code that the tests run in a process with Keras, tf_keras or transformers: models, saved, loaded and dumped.
 
-A dump is one ``.npz`` with the weights' bytes in a ``.json`` beside it naming dtypes and shapes: NumPy alone would
-lose bfloat16.
+A dump is JSON: name of a weight -> its dtype, shape and bytes (an ``.npz`` would lose bfloat16).
 """
 
 DUMP = """
@@ -39,7 +38,7 @@ class Everything(layers.Layer):
 
 def models(bfloat16=True):
     keras.utils.set_random_seed(7)
-    inner = keras.Sequential([layers.Input((4,)), layers.Dense(3, name="inside"), layers.Dropout(0.1)], name="inner")
+    inner = keras.Sequential([layers.Input((5, 4)), layers.Dense(3, name="inside"), layers.Dropout(0.1)], name="inner")
     dtypes = [dtype for dtype in DTYPES if bfloat16 or dtype != "bfloat16"]
     plain = keras.Sequential([layers.Input((4,)), layers.Dense(5, name="first layer"), layers.LayerNormalization(),
                               layers.Dense(2, name="\u5c42"), Everything(dtypes, name="everything")])
@@ -51,7 +50,7 @@ def models(bfloat16=True):
     functional = keras.Model(x, inner(y), name="functional")
     functional.compile("adam", "mse")
     functional.optimizer.build(functional.trainable_variables)
-    many = keras.Sequential([layers.Input((2,))] + [layers.Dense(2, name=f"dense_{n:03}") for n in range(60)])
+    many = keras.Sequential([layers.Input((2,))] + [layers.Dense(2, name=f"dense_{n:03}") for n in range(30)])
     return {"plain": plain, "functional": functional, "many": many}
 
 def legacy(model):
@@ -100,12 +99,15 @@ def models(bfloat16=True):
     keras.backend.clear_session()
     dtypes = ["int32", "int64", "uint8", "float16", "float32", "float64"] + ["bfloat16"] * bfloat16
     plain = keras.Sequential([layers.Input((4,)), layers.Dense(5, name="block/first"), layers.LayerNormalization(),
-                              layers.Dense(2, name="block"), layers.Dropout(0.1), Everything(dtypes, name="everything")])
+                              layers.Dense(2, name="block"), layers.Dropout(0.1),
+                              Everything(dtypes, name="everything")])
     inner = keras.Sequential([layers.Input((4,)), layers.Dense(3, name="inside")], name="inner")
     x = layers.Input((6,), dtype="int32")
     y = layers.BatchNormalization()(layers.Embedding(11, 4, name="words")(x))
     nested = keras.Model(x, inner(layers.MultiHeadAttention(2, 2, name="attention")(y, y)), name="nested")
-    many = keras.Sequential([layers.Input((2,))] + [layers.Dense(2, name=f"dense_{n:03}_{'x' * 200}") for n in range(200)])
+    # The list of these names is longer than one attribute may be.
+    names = [f"dense_{n:03}_{'x' * 700}" for n in range(100)]
+    many = keras.Sequential([layers.Input((2,))] + [layers.Dense(2, name=name) for name in names])
     return {"plain": plain, "nested": nested, "many": many}
 
 def weights(model):

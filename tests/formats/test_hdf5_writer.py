@@ -133,7 +133,7 @@ def test_names_that_hdf5_cannot_have_are_refused(tmp_path, module, name):
 @WRITERS
 def test_a_tensor_inside_a_tensor_is_refused(tmp_path, module):
     specs = [TensorSpec("a/b/c/d", FLOAT32, ()), TensorSpec("a/b", FLOAT32, ())]
-    with pytest.raises(MappingError, match="'a/b/c/d' cannot be the path"):
+    with pytest.raises(MappingError, match="'a/b/c' cannot be the path"):
         module.open_writer(tmp_path / "x.h5", specs)
 
 

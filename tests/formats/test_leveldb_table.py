@@ -96,6 +96,34 @@ def test_many_blocks_and_huge_entries_are_read_back(tmp_path: Path) -> None:
     assert read(tmp_path, b"".join(encode_table(expected))) == expected
 
 
+@pytest.mark.parametrize(
+    ("last", "following", "separator", "successor"),
+    [
+        (b"abc", b"ahz", b"ac", b"b"),
+        (b"abc", b"adz", b"ac", b"b"),
+        (b"abc", b"acz", b"abc", b"b"),
+        (b"ab", b"abc", b"ab", b"b"),
+        (b"a\xfe\x01", b"a\xff", b"a\xfe\x01", b"b"),
+        (b"\xff", b"\xff\xff", b"\xff", b"\xff\xff"),
+        (b"\xff\x01", b"\xff\x09", b"\xff\x02", b"\xff\x0a"),
+    ],
+)
+def test_the_index_has_the_short_keys_that_tensorflow_gives_it(
+    last: bytes, following: bytes, separator: bytes, successor: bytes
+) -> None:
+    *blocks, _, index, _ = encode_table([(last, bytes(600_000)), (following, bytes(600_000))])
+    first, second = (len(data) for data in blocks)
+    entries = [entry(0, separator, handle(0, first - 5)), entry(0, successor, handle(first, second - 5))]
+    assert index == sealed(block(b"".join(entries), (0, len(entries[0]))))
+
+
+def test_an_entry_larger_than_two_blocks_gets_one_of_its_own() -> None:
+    half = 256 << 10
+    for key, value, blocks in ((b"b" * half, bytes(half), 2), (b"b" * half, bytes(half - 1), 1)):
+        *data, _, _, _ = encode_table([(b"a", b""), (key, value)])
+        assert len(data) == blocks
+
+
 def test_real_indices_are_rebuilt_to_the_byte(fixtures_dir: Path, tmp_path: Path) -> None:
     """Three that TensorFlow wrote uncompressed: what our builder makes of their entries is the same file."""
     rebuilt = 0

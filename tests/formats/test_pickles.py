@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlingua.errors import FormatError
-from interlingua.formats import pickled_numpy, pickled_objects
+from interlingua.formats import pickled_numpy, pickled_objects, pickles
 from interlingua.formats.base import SourceFile
-from interlingua.formats.pickled_objects import leaf_object, named_leaves
 from interlingua.formats.pickles import (
     LARGE,
     Global,
@@ -50,9 +49,9 @@ SCALARS = (
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300) | st.integers(-(2**59), 2**59) | st.booleans()
 OBJECTS = st.recursive(
     SCALARS | st.sets(KEYS, max_size=4) | st.frozensets(KEYS, max_size=4),
-    lambda inner: st.lists(inner, max_size=5)
-    | st.lists(inner, max_size=5).map(tuple)
-    | st.dictionaries(KEYS, inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(KEYS, inner, max_size=5)
+    ),
     max_leaves=20,
 )
 
@@ -173,7 +172,7 @@ def test_a_long_text_may_be_a_key_and_an_endless_one_may_not():
     "data",
     [
         b"S'abc'\n.",
-        b'S"it\'s \\x41\\101\\n\\\\ \\q"\n.',
+        b'S"it\'s \\x41\\101\\n\\\\"\n.',
         b"S'na\\xc3\\xafve'\n.",
         b"U\x03abc.",
         b"U\x03\xc3\xa9x.",
@@ -200,17 +199,7 @@ def test_a_long_text_may_be_a_key_and_an_endless_one_may_not():
     ],
 )
 def test_rare_opcodes_mean_what_python_says(data):
-    with pytest.warns(DeprecationWarning) if b"\\q" in data else _nothing():
-        expected = pickle.loads(data, encoding="utf-8")
-    assert same(loaded(data), expected)
-
-
-class _nothing:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
+    assert same(loaded(data), pickle.loads(data, encoding="utf-8"))
 
 
 def test_a_string_of_python_2_that_is_no_text_stays_bytes():
@@ -356,7 +345,7 @@ def test_nothing_that_a_pickle_asks_for_is_run(tmp_path, protocol):
 )
 def test_every_way_to_reach_code_is_closed(tmp_path, monkeypatch, data):
     monkeypatch.chdir(tmp_path)
-    refused(data, "")
+    refused(data, ".")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -465,149 +454,87 @@ def test_keys_whose_hashes_can_be_made_to_collide_stay_few(keys):
 
 
 BOMBS = {
-    "containers": b"}" * 2_000_000,
-    "marks": b"(" * 2_000_000,
-    "nested tuples": b"N" + b"\x85" * 2_000_000 + b".",
-    "memo": b"N" + b"".join(b"r" + struct.pack("<I", i * 2000) for i in range(1_500_000)) + b".",
-    "memoize": b"N" + b"\x94" * 2_000_000 + b".",
-    "numbers": b"(" + b"M\xff\xff" * 4_000_000 + b"t.",
-    "copies": b"cbuiltins\nlist\nq\x00](" + b"N" * 100_000 + b"eq\x01(" + b"h\x00h\x01\x85R" * 5000 + b"t.",
+    "containers": b"}" * 100_000,
+    "marks": b"(" * 100_000,
+    "nested tuples": b"N" + b"\x85" * 100_000 + b".",
+    "memo": b"N" + b"".join(b"r" + struct.pack("<I", i * 2000) for i in range(100_000)) + b".",
+    "memoize": b"N" + b"\x94" * 100_000 + b".",
+    "numbers": b"(" + b"M\xff\xff" * 200_000 + b"t.",
+    "floats": b"(" + b"Gabcdefgh" * 200_000 + b"t.",
+    "texts": b"(" + b"\x8c\x03abc" * 100_000 + b"t.",
+    "wide texts": b"(" + (b"\x8c\xf4" + "\U0001f600".encode() + b"a" * 240) * 20_000 + b"t.",
+    "nothings": b"(" + b"N" * 400_000 + b"t.",
+    "entries": b"}(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000)) + b"u.",
+    "elements": b"\x8f(" + b"".join(b"J" + struct.pack("<i", i) for i in range(100_000)) + b"\x90.",
+    "copies": b"cbuiltins\nlist\nq\x00](" + b"N" * 10_000 + b"eq\x01(" + b"h\x00h\x01\x85R" * 1000 + b"t.",
     "updates": b"cargparse\nNamespace\n)R}("
-    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000))
+    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(5_000))
     + b"uq\x01b"
-    + b"h\x01b" * 2000
+    + b"h\x01b" * 500
     + b".",
-    "names": b"(" + b"cbuiltins\nset\n" * 1_000_000 + b"t.",
-    "long line": b"V" + b"a" * 5_000_000 + b"\n.",
-    "long number": b"I" + b"9" * 5_000_000 + b"\n.",
+    "paths": b"cpathlib\nPath\nq\x00(" + b"\x8c\xc8" + b"a" * 200 + b"\x94" + b"h\x01" * 500 + b"tq\x02("
+    b"h\x00h\x02R" * 500 + b"t.",
+    "names": b"(" + b"cbuiltins\nset\n" * 100_000 + b"t.",
+    "calls": b"cargparse\nNamespace\nq\x00(" + b"h\x00)R" * 100_000 + b"t.",
+    "idle opcodes": b"\x80\x02" * 400_000 + b"N.",
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_in_bounded_memory(tmp_path, name):
+def test_a_bomb_is_refused_within_its_budget(tmp_path, monkeypatch, name):
+    budget = 2 << 20
+    monkeypatch.setattr(pickles, "BUDGET", budget)
     (tmp_path / "x").write_bytes(BOMBS[name])
     gc.collect()
     with SourceFile(tmp_path / "x") as file:
         tracemalloc.start()
         try:
-            with pytest.raises(FormatError, match="too much memory|does not end"):
+            with pytest.raises(FormatError, match="too much memory"):
                 load(file, 0, file.size, PLAIN)
-            assert tracemalloc.get_traced_memory()[1] < 160 << 20
+            assert tracemalloc.get_traced_memory()[1] < budget + (1 << 20)
         finally:
             tracemalloc.stop()
 
 
-def nest(open_: bytes, item: bytes, close: bytes, levels: int) -> bytes:
-    """Containers of ten times the one before, each only a few bytes: billion laughs."""
-    out = b"\x80\x02" + open_ + close + b"q\x00"
-    for level in range(levels):
-        item_code = item + b"h" + bytes([level])
-        out += b"0" + open_ + b"(" + b"".join(item_code.replace(b"%", b"K" + bytes([i])) for i in range(10)) + close
-        out += b"q" + bytes([level + 1])
-    return out + b"."
-
-
-LAUGHS_IN_LISTS = nest(b"]", b"", b"e", 30).replace(b"]eq\x00", b"](Neq\x00", 1)
-LAUGHS_IN_DICTS = nest(b"}", b"%", b"u", 30).replace(b"}uq\x00", b"}(NNuq\x00", 1)
-
-
-@pytest.mark.parametrize("data", [LAUGHS_IN_LISTS, LAUGHS_IN_DICTS])
-def test_a_billion_paths_through_a_few_containers_are_not_walked(tmp_path, data):
-    (tmp_path / "x").write_bytes(data)
+def test_deep_nesting_is_read_without_recursion(tmp_path):
+    (tmp_path / "x").write_bytes(b"]" * 300_000 + b"a" * 299_999 + b".")
     with SourceFile(tmp_path / "x") as file:
-        value, _ = load(file, 0, file.size, PLAIN)
-        with pytest.raises(FormatError, match="too many names"):
-            for _ in named_leaves(file, value):
-                pass
+        assert isinstance(load(file, 0, file.size, PLAIN)[0], list)
 
 
-@pytest.mark.parametrize("data", [b"]q\x00h\x00a.", b"}q\x00K\x01h\x00s.", b"]q\x00(]q\x01h\x00ah\x01e."])
-def test_containers_that_hold_themselves_are_not_walked_for_ever(tmp_path, data):
-    (tmp_path / "x").write_bytes(data)
-    with SourceFile(tmp_path / "x") as file:
-        value, _ = load(file, 0, file.size, PLAIN)
-        with pytest.raises(FormatError, match="holds itself"):
-            list(named_leaves(file, value))
-
-
-def test_deep_nesting_is_read_without_recursion_and_not_walked(tmp_path):
-    (tmp_path / "x").write_bytes(b"\x80\x02" + b"]" * 300_000 + b"a" * 299_999 + b".")
-    with SourceFile(tmp_path / "x") as file:
-        value, _ = load(file, 0, file.size, PLAIN)
-        with pytest.raises(FormatError, match="nests too deep"):
-            list(named_leaves(file, value))
-
-
-class _Careful(pickle.Unpickler):
-    """Python's unpickler, to compare with where nothing but plain data comes out."""
+class _Careful(pickle._Unpickler):
+    """Python's unpickler (the one in Python: the other takes a memo's size from the file), for plain data."""
 
     def find_class(self, module: str, name: str) -> object:
         raise pickle.UnpicklingError("no classes here")
 
 
+_PYTHON_REFUSES = (pickle.UnpicklingError, AttributeError, EOFError, LookupError, TypeError, ValueError)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_damaged_pickle_is_refused_or_means_what_python_says_it_means(protocol):
     rng = random.Random(protocol)
-    value = {"name": [1, 2.5, None, True, "ünï", -(2**70)], "t": ((), (1,), (1, 2), (1, 2, 3, 4)), "x": {"y": {"z": []}}}
+    value = {
+        "name": [1, 2.5, None, True, "ünï", -(2**70)],
+        "t": ((), (1,), (1, 2), (1, 2, 3, 4)),
+        "x": {"y": {"z": []}},
+    }
     original = pickle.dumps(value, protocol)
     agreed = 0
-    for _ in range(1500):
+    for _ in range(600):
         data = damaged(original, rng)
-        try:
-            expected = _Careful(io.BytesIO(data), encoding="utf-8").load()
-        except Exception:
-            expected = None
         try:
             found = loaded(data)
         except FormatError:
             continue
-        if expected is not None:
-            assert same(found, expected), data
-            agreed += 1
-    assert agreed > 100
-
-
-# Paths and descriptions
-
-
-def leaves(tmp_path: Path, value: object, protocol: int = 4) -> dict[str | None, object]:
-    (tmp_path / "x").write_bytes(pickle.dumps(value, protocol))
-    with SourceFile(tmp_path / "x") as file:
-        root, _ = load(file, 0, file.size, PLAIN)
-        return {name: leaf_object(file, leaf) for name, leaf in named_leaves(file, root)}
-
-
-def test_leaves_are_named_by_keys_and_indices_in_order(tmp_path):
-    value = {"b": [{"x": 1}, (b"z", None)], "a": {2: 3.5, True: "t"}, "l": [1, "x", None], "e": [], b"k\xff": 1}
-    found = leaves(tmp_path, value)
-    assert list(found.items()) == [
-        ("b.0.x", 1),
-        ("b.1.0", "<1 bytes>"),
-        ("b.1.1", None),
-        ("a.2", 3.5),
-        ("a.True", "t"),
-        ("l", [1, "x", None]),
-        ("e", []),
-        ("k\\xff", 1),
-    ]
-
-
-def test_a_root_that_is_a_leaf_has_no_name(tmp_path):
-    assert leaves(tmp_path, 5) == {None: 5}
-    assert leaves(tmp_path, [1, 2]) == {None: [1, 2]}
-
-
-def test_long_texts_are_leaves_up_to_a_length(tmp_path):
-    found = leaves(tmp_path, {"short": "x" * 50_000, "long": "x" * 70_000})
-    assert found == {"short": "x" * 50_000, "long": "<a text of 70000 bytes>"}
-
-
-def test_pairs_make_a_dict_or_are_refused():
-    assert keyed([("a", 1), ["b", 2]]) == {"a": 1, "b": 2}
-    assert keyed({"a": 1}) == {"a": 1}
-    for wrong in (5, [1], [(1, 2, 3)], [([], 1)], "ab"):
-        with pytest.raises(ValueError, match="pair|key|cannot be one"):
-            keyed(wrong)
+        try:
+            expected = _Careful(io.BytesIO(data), encoding="utf-8").load()
+        except _PYTHON_REFUSES:
+            continue
+        assert same(found, expected), data
+        agreed += 1
+    assert agreed > 40
 
 
 @pytest.mark.parametrize(
@@ -628,3 +555,11 @@ def test_pairs_make_a_dict_or_are_refused():
 )
 def test_values_are_described_in_a_few_words(value, words):
     assert describe(value) == words
+
+
+def test_pairs_make_a_dict_or_are_refused():
+    assert keyed([("a", 1), ["b", 2]]) == {"a": 1, "b": 2}
+    assert keyed({"a": 1}) == {"a": 1}
+    for wrong in (5, [1], [(1, 2, 3)], [([], 1)], "ab"):
+        with pytest.raises(ValueError, match=r"pair|key|cannot be one"):
+            keyed(wrong)

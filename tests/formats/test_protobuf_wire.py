@@ -185,6 +185,7 @@ def test_a_lying_message_is_refused_by_memory_and_file_walks(data: bytes, senten
     with SourceFile(path) as file, pytest.raises(FormatError, match=sentence) as walked:
         list(file_fields(file, 0, file.size))
     assert walked.value.path == path
+    assert walked.value.offset in range(2, 3 + len(data))
 
 
 def test_a_message_may_not_reach_beyond_what_it_is_in() -> None:

@@ -96,8 +96,10 @@ def test_a_block_that_is_cut_off_or_lies_about_its_size_is_refused(
 )
 def test_an_element_that_reaches_outside_is_refused(element: bytes) -> None:
     start = b"" if element == copy(1, 4, 1) else literal(b"abcdefgh")
-    with pytest.raises(FormatError, match="no valid Snappy"):
-        decompress(encode_varint(12) + start + element, LIMIT, path=HERE)
+    with pytest.raises(FormatError, match="no valid Snappy") as caught:
+        decompress(encode_varint(12) + start + element, LIMIT, path=HERE, base=500)
+    assert caught.value.offset is not None
+    assert caught.value.offset > 500
 
 
 def test_a_bomb_is_refused_before_memory_is_taken() -> None:

@@ -112,7 +112,8 @@ for name in reader.get_variable_to_shape_map():
 
 (root / "v1").mkdir()
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    variable = tf.compat.v1.get_variable("v", initializer=tf.constant([[1., 2., 3.]]), use_resource=False)
+    for name in ("v", "b/kernel", "a", "b/kernel/adam_m", "B", "a10", "a9"):
+        tf.compat.v1.get_variable(name, initializer=tf.constant([[1., 2., len(name)]]), use_resource=False)
     session.run(tf.compat.v1.global_variables_initializer())
     tf.compat.v1.train.Saver(write_version=1).save(session, str(root / "v1" / "model.ckpt"))
     tf.compat.v1.train.Saver().save(session, str(root / "v2" / "model.ckpt") if (root / "v2").mkdir() is None else "")

@@ -89,9 +89,9 @@ def test_tensors_may_be_written_from_threads_in_pieces(tmp_path: Path) -> None:
 
 
 def test_empty_tensors_need_no_seal_but_others_do(tmp_path: Path) -> None:
-    with open_writer(tmp_path / "m", [TensorSpec("a", F32, (0, 3)), TensorSpec("b", F32, ())]) as writer:
-        with pytest.raises(ValueError, match="'b' was never sealed"):
-            writer.finish()
+    writer = open_writer(tmp_path / "m", [TensorSpec("a", F32, (0, 3)), TensorSpec("b", F32, ())])
+    with writer, pytest.raises(ValueError, match="'b' was never sealed"):
+        writer.finish()
     (tmp_path / "n").mkdir()
     with open_writer(tmp_path / "n" / "n", [TensorSpec("a", F32, (0, 3))]) as writer:
         writer.finish()

@@ -39,10 +39,15 @@ def saved(folder: Path, obj: object, **options: object) -> Path:
 
 def refused(path: Path, match: str) -> FormatError:
     """Assert that opening or reading the file ends in a FormatError that says ``match``; return it."""
-    with pytest.raises(FormatError, match=match) as caught, torch_zip.open_reader(path) as reader:
+    with pytest.raises(FormatError, match=match) as caught:
+        read_through(path)
+    return caught.value
+
+
+def read_through(path: Path) -> None:
+    with torch_zip.open_reader(path) as reader:
         for name in reader.tensors:
             cases.data_of(reader, name)
-    return caught.value
 
 
 # PyTorch writes, we read
@@ -245,7 +250,9 @@ def test_what_training_code_saves_beside_tensors_is_described_and_never_made(tmp
 def test_a_lightning_checkpoint_is_read(tmp_path):
     attributes = Call("pytorch_lightning.utilities.parsing", "AttributeDict")
     callback = Global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
-    data = cases.dumps({"hyper_parameters": attributes, "state_dict": {"w": cases.rebuilt(cases.storage(), 0, (4,), (1,))}})
+    data = cases.dumps(
+        {"hyper_parameters": attributes, "state_dict": {"w": cases.rebuilt(cases.storage(), 0, (4,), (1,))}}
+    )
     with torch_zip.open_reader(cases.zip_of(tmp_path / "a.pt", data, {"0": bytes(16)})) as reader:
         assert list(reader.tensors) == ["state_dict.w"]
     refused(cases.zip_of(tmp_path / "b.pt", cases.dumps({"callbacks": [callback]}), {}), "ModelCheckpoint")
@@ -262,7 +269,10 @@ def test_a_lightning_checkpoint_is_read(tmp_path):
         (lambda: torch.eye(2).to_sparse(), "sparse"),
         (lambda: torch.eye(2).to_sparse_csr(), "sparse"),
         (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantised"),
-        (lambda: torch.quantize_per_channel(torch.ones(3, 2), torch.ones(3), torch.zeros(3), 0, torch.quint8), "quantised"),
+        (
+            lambda: torch.quantize_per_channel(torch.ones(3, 2), torch.ones(3), torch.zeros(3), 0, torch.quint8),
+            "quantised",
+        ),
         (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
         (lambda: torch.ones(2, dtype=torch.complex64).conj(), "conjugated"),
         (lambda: torch.ones(2, dtype=torch.complex64).conj().imag, "negated"),
@@ -288,7 +298,7 @@ def test_two_objects_whose_paths_join_to_one_name_do_not_hide_the_tensors(tmp_pa
 
 def test_a_torchscript_program_is_named_for_what_it_is(tmp_path):
     path = tmp_path / "program.pt"
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
         torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), str(path))
     refused(path, "TorchScript")
 
@@ -397,7 +407,9 @@ def test_ties_that_cannot_be_are_a_mistake_of_the_caller(tmp_path, ties):
 @pytest.mark.parametrize("name", sorted(DTYPES.keys() - {cases.name_of(dtype) for dtype in cases.ALL}))
 def test_a_type_that_pytorch_lacks_is_refused_by_name(tmp_path, name):
     with pytest.raises(MappingError, match=f"{name}.*'odd'"):
-        torch_zip.open_writer(tmp_path / "m.bin", [TensorSpec("odd", DTYPES[name], (2,), 5 if name == "string" else None)])
+        torch_zip.open_writer(
+            tmp_path / "m.bin", [TensorSpec("odd", DTYPES[name], (2,), 5 if name == "string" else None)]
+        )
     assert not (tmp_path / "m.bin").exists()
 
 
@@ -417,7 +429,9 @@ def test_an_unfinished_file_is_no_checkpoint(tmp_path):
     assert not zipfile.is_zipfile(tmp_path / "m.bin")
 
 
-@pytest.mark.parametrize("name", ["model.bin", "a.b.pt", "plain", "with space.pt", "back\\slash.pt", "über.pt", "...pt", ".pt"])
+@pytest.mark.parametrize(
+    "name", ["model.bin", "a.b.pt", "plain", "with space.pt", "back\\slash.pt", "über.pt", "...pt", ".pt"]
+)
 def test_the_folder_in_the_zip_is_the_name_that_pytorch_gives_it(tmp_path, name):
     written(tmp_path / name, SOME)
     with zipfile.ZipFile(tmp_path / name) as found:
@@ -583,7 +597,9 @@ def test_a_packed_storage_cannot_be_unpacked_for_ever(tmp_path):
 def test_a_packed_storage_that_is_too_large_to_be_gathered_is_refused(tmp_path):
     numel = 9 << 20
     turned = cases.rebuilt(cases.storage(numel=numel), 0, (1024, numel // 1024), (1, 1024))
-    path = cases.zip_of(tmp_path / "m.pt", cases.dumps({"w": turned}), {"0": bytes(4 * numel)}, method=zipfile.ZIP_DEFLATED)
+    path = cases.zip_of(
+        tmp_path / "m.pt", cases.dumps({"w": turned}), {"0": bytes(4 * numel)}, method=zipfile.ZIP_DEFLATED
+    )
     refused(path, "zip -0")
 
 
@@ -721,14 +737,18 @@ def test_damaged_files_end_in_a_format_error_or_are_read(tmp_path):
     rng = random.Random(20)
     tensors = {**SOME, "turned": SOME["w"].T, "array": np.arange(300.0), "nested": {"a": [1, torch.ones(3)]}}
     plain = saved(tmp_path, tensors)
-    originals = [plain.read_bytes(), repacked(plain, zipfile.ZIP_DEFLATED).read_bytes(), written(tmp_path / "o.pt", SOME)]
+    originals = [
+        plain.read_bytes(),
+        repacked(plain, zipfile.ZIP_DEFLATED).read_bytes(),
+        written(tmp_path / "o.pt", SOME),
+    ]
     good = 0
-    for i in range(1200):
+    for i in range(900):
         (tmp_path / "x.pt").write_bytes(damaged(originals[i % 3], rng))
         probe_ok = torch_zip.sniff(probe(tmp_path / "x.pt"))
         assert probe_ok in (True, False)
         good += check_reader(torch_zip.open_reader, tmp_path / "x.pt")
-    assert 0 < good < 1200
+    assert 0 < good < 900
 
 
 def test_a_damaged_pickle_in_a_sound_zip_ends_in_a_format_error_or_is_read(tmp_path):
@@ -738,10 +758,10 @@ def test_a_damaged_pickle_in_a_sound_zip_ends_in_a_format_error_or_is_read(tmp_p
         members = {name.partition("/")[2]: found.read(name) for name in found.namelist()}
     storages = {name[5:]: data for name, data in members.items() if name.startswith("data/")}
     good = 0
-    for _ in range(2500):
+    for _ in range(800):
         cases.zip_of(tmp_path / "x.pt", damaged(members["data.pkl"], rng), storages)
         good += check_reader(torch_zip.open_reader, tmp_path / "x.pt")
-    assert 0 < good < 2500
+    assert 0 < good < 800
 
 
 # Files that others made

@@ -267,20 +267,12 @@ class Forge:
 
 
 def end64(count: int, offset: int, nbytes: int, /, **lies: int) -> bytes:
-    v = {
-        "length": 44,
-        "here": count,
-        "count": count,
-        "nbytes": nbytes,
-        "offset": offset,
-        "place": offset + nbytes,
-        "disks": 1,
-        **lies,
-    }
-    record = struct.pack(
-        "<4sQ2H2I4Q", b"PK\6\6", v["length"], 45, 45, 0, 0, v["here"], v["count"], v["nbytes"], v["offset"]
-    )
-    return record + struct.pack("<4sIQI", b"PK\6\7", 0, v["place"], v["disks"])
+    v = {"magic": 0x06064B50, "length": 44, "made": 45, "needed": 45, "own": 0, "first": 0}
+    v |= {"here": count, "count": count, "nbytes": nbytes, "offset": offset}
+    place = {"disk": 0, "place": offset + nbytes, "disks": 1}
+    v |= {key: value for key, value in lies.items() if key in v}
+    place |= {key: value for key, value in lies.items() if key in place}
+    return struct.pack("<IQ2H2I4Q", *v.values()) + struct.pack("<4sIQI", b"PK\6\7", *place.values())
 
 
 def refused(path: Path, data: bytes, match: str) -> None:
@@ -314,6 +306,8 @@ LIES = {
     "another size in front of the data": ([replace(A, at_home={"size": 5})], "one thing"),
     "another stored size in front of the data": ([replace(A, at_home={"stored": 5})], "one thing"),
     "another CRC in front of the data": ([replace(A, at_home={"crc": 5})], "one thing"),
+    "no size in front of the data": ([replace(A, at_home={"size": 0})], "one thing"),
+    "no CRC in front of the data": ([replace(A, at_home={"crc": 0})], "one thing"),
     "a size that follows, but is another": ([replace(A, flags=LATE, at_home={"size": 5})], "one thing"),
     "a size that follows in one header only": ([replace(A, at_home={"flags": LATE, "crc": 0})], "one thing"),
     "no 64-bit size although it says so": ([replace(A, at_home={"size": 0xFFFFFFFE + 1})], "one thing"),
@@ -398,6 +392,7 @@ ENDS = {
     "one row less": (ended(here=1, count=1), "longer than its rows"),
     "rows on another disk": (ended(here=1), "several files"),
     "another disk": (ended(disk=1), "several files"),
+    "another first disk": (ended(first=1), "several files"),
     "a 64-bit end elsewhere": (ended64(place=3), "not where it should be"),
     "a 64-bit end beyond the file": (ended64(place=1 << 62), "the file ends at"),
     "a 64-bit end of another length": (ended64(length=45), "not where it should be"),
@@ -405,6 +400,13 @@ ENDS = {
     "two counts in 64 bits": (ended64(here=1), "contradict"),
     "another place in 64 bits": (ended64(offset=OFFSET - 1), "contradict"),
     "another size in 64 bits": (ended64(nbytes=ROWS - 1), "contradict"),
+    "a 64-bit end that is none": (ended64(magic=7), "not where it should be"),
+    "another disk in 64 bits": (ended64(own=1), "several files"),
+    "another first disk in 64 bits": (ended64(first=1), "several files"),
+    "a 64-bit end on another disk": (ended64(disk=1), "several files"),
+    "another disk in 16 of 64 bits": (ended64()[:-18] + b"\1" + ended64()[-17:], "several files"),
+    "another first disk in 16 of 64 bits": (ended64()[:-16] + b"\1" + ended64()[-15:], "several files"),
+    "a row that is none": (GOOD.replace(b"PK\1\2", b"PK\1\3"), "row of the zip's directory is damaged"),
     "several disks in 64 bits": (ended64(disks=2), "several files"),
 }
 
@@ -441,6 +443,38 @@ def test_missing_64_bit_sizes_are_refused(tmp_path: Path) -> None:
     data = bytearray(GOOD)
     data[row + 24 : row + 28] = b"\xff" * 4
     refused(tmp_path / "a.zip", bytes(data), "no 64-bit sizes")
+
+
+@pytest.mark.parametrize("extra", [b"\1\0\4\0" + bytes(8), b"\1\0\x08\0" + bytes(7), b"\2\0\x08\0" + bytes(8), b"\1"])
+def test_64_bit_sizes_cut_short_are_refused(tmp_path: Path, extra: bytes) -> None:
+    row = bytearray(Forge([]).row(A, 0))
+    row[24:28] = b"\xff" * 4
+    row[30:32] = struct.pack("<H", len(extra))
+    body = Forge([]).local(A) + A.data
+    end = Forge([]).end(1, len(body), len(row) + len(extra))
+    refused(tmp_path / "a.zip", body + bytes(row) + extra + end, "no 64-bit sizes")
+
+
+def test_member_that_unpacks_beyond_four_gigabytes_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    items = [
+        Item("zeros", method=DEFLATED, size=5 << 30, stored=6 << 20),
+        Item("odd", method=12, size=1 << 30, stored=9),
+    ]
+    with path.open("wb") as out:
+        out.write(Forge([]).local(items[0]))
+        out.seek(6 << 20, io.SEEK_CUR)
+        second = out.tell()
+        out.write(Forge([]).local(items[1]) + bytes(9))
+        end = out.tell()
+        rows = Forge([]).row(items[0], 0) + Forge([]).row(items[1], second)
+        out.write(rows + Forge([]).end(2, end, len(rows)))
+    file, entries = open_zip(path)
+    with file:
+        assert {name: (entry.size, entry.stored) for name, entry in entries.items()} == {
+            "zeros": (5 << 30, 6 << 20),
+            "odd": (1 << 30, 9),
+        }
 
 
 def test_missing_64_bit_sizes_in_front_of_the_data_are_refused(tmp_path: Path) -> None:

@@ -226,10 +226,14 @@ def as_tensors(value: object) -> dict[str, torch.Tensor]:
     if isinstance(value, (dict, list, tuple)):
         entries = value.items() if isinstance(value, dict) else enumerate(value)
         nested = {str(key): as_tensors(entry) for key, entry in entries}
-        return {f"{key}.{name}" if name != "tensor" else key: t for key, part in nested.items() for name, t in part.items()}
+        return {
+            f"{key}.{name}" if name != "tensor" else key: t for key, part in nested.items() for name, t in part.items()
+        }
     if isinstance(value, np.ndarray):
         return {"tensor": torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))}
     if isinstance(value, torch.storage.TypedStorage):
         untyped = value._untyped_storage
-        return {"tensor": torch.empty(0, dtype=value.dtype).set_(untyped, 0, (untyped.nbytes() // value.dtype.itemsize,))}
+        return {
+            "tensor": torch.empty(0, dtype=value.dtype).set_(untyped, 0, (untyped.nbytes() // value.dtype.itemsize,))
+        }
     return {"tensor": value} if isinstance(value, torch.Tensor) else {}

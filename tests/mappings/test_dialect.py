@@ -146,7 +146,7 @@ def test_models_of_every_era_are_found() -> None:
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
 def test_every_dialect_spells_the_whole_configuration_or_says_what_it_cannot(dialect) -> None:
     table = dialect.config
-    known = {name for name in Config.__dataclass_fields__}
+    known = set(Config.__dataclass_fields__)
     assert set(table.keys) <= known
     assert set(table.defaults) <= known
     assert set(table.activations.values()) <= set(ACTIVATIONS)

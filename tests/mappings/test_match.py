@@ -90,7 +90,7 @@ def test_order_is_canonical_whatever_the_order_of_the_file() -> None:
     names = shapes(hf(("pooler", "masked_lm")))
     backwards = dict(reversed(list(names.items())))
     assert list(matched(names).tensors) == list(matched(backwards).tensors)
-    assert list(matched(names).tensors)[0] == "embeddings.word_embeddings.weight"
+    assert next(iter(matched(names).tensors)) == "embeddings.word_embeddings.weight"
 
 
 def test_leftovers_are_in_the_order_of_the_file_with_their_reasons() -> None:
