@@ -10,6 +10,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
 SETUP := pyproject.toml constraints.txt
 DEMO := .demo
+SECONDS := 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -37,6 +38,10 @@ lint: $(VENV)/tools ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+.PHONY: fuzz
+fuzz: $(VENV)/fuzz ## fuzz every reader; SECONDS=3600 for each of them, TARGETS='npz hdf5' for some
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 .PHONY: bench
 bench: $(VENV)/all ## time conversions beside cp; ARGS='--size large' for more
@@ -69,6 +74,10 @@ $(VENV)/core: $(VENV)/made $(SETUP)
 
 $(VENV)/tools: $(VENV)/core
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/tools
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[test,fuzz]'
 	@touch $@
 
 $(VENV)/supported: $(VENV)/made

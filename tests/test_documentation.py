@@ -86,7 +86,7 @@ def test_the_residue_page_describes_the_file_that_a_conversion_leaves(tmp_path: 
 
 
 def test_no_page_links_to_a_page_that_is_not_there() -> None:
-    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")):
+    for page in (*ROOT.glob("*.md"), *DOCS.rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
 
@@ -107,3 +107,16 @@ def test_the_exit_codes_on_the_first_page_are_those_of_the_errors() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d) \|", page, re.MULTILINE)}
     kinds = InterlinguaError.__subclasses__()
     assert codes == {0, *(kind.exit_code for kind in kinds)}
+
+
+def test_every_make_target_that_a_page_names_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+    for page in (*ROOT.glob("*.md"), *DOCS.rglob("*.md")):
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert named <= targets, page.name
+
+
+def test_the_changelog_names_every_dialect() -> None:
+    page = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [name for name in DIALECTS if f"`{name}`" not in page] == []

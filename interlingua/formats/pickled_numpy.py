@@ -71,6 +71,8 @@ _CHUNK = 1 << 18
 class PickledDType(Inert):
     """A NumPy dtype: an element type and a byte order."""
 
+    __slots__ = ("big_endian", "dtype")
+
     def __init__(self, code: object, _align: object = False, _copy: object = True) -> None:
         name = _CODES.get(code) if isinstance(code, str) else None
         if isinstance(code, Global) and code.module == "ml_dtypes":
@@ -102,6 +104,8 @@ class PickledArray(Inert):
         data: its bytes, or where in the file they lie: as they are (Span), or as a text with one character,
             at most 0xFF, a byte (TextSpan; protocols before 3 have no byte strings).
     """
+
+    __slots__ = ("big_endian", "data", "dtype", "fortran", "shape")
 
     def __init__(self) -> None:
         self.dtype: DType = DTYPES["int8"]

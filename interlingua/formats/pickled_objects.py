@@ -147,7 +147,6 @@ ALLOWED: dict[tuple[str, str], Make] = {
             "lightning_fabric.utilities.data",
             "lightning.fabric.utilities.data",
             "lightning.pytorch.utilities.parsing",
-            "lightning_utilities.core.apply_func",
         )
     },
     ("typing", "Any"): refuse_call,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,13 +28,14 @@ MAX_KEY = 1 << 16
 BUDGET = 128 << 20
 """Bytes that the objects of one pickle may take, by an estimate that errs upwards."""
 
+# Bytes that each thing takes, or a little more: an opcode (with the place of its result on the stack), what a
+# call makes, an entry of a dict or set while it grows, an item of a list, a place in the memo, a mark.
 _STEP = 24
-_CALL = 400
-_CONTAINER = 240
+_CALL = 200
 _ENTRY = 120
+_ITEM = 16
 _MEMO = 100
-_NUMBER = 32
-_TEXT = 56
+_MARK = 72
 
 _WINDOW = 1 << 16
 _MAX_LINE = 1 << 20
@@ -76,6 +78,8 @@ class Global:
 class Inert:
     """What stands in for an object of a class; a pickle can give it a state and nothing else."""
 
+    __slots__ = ()
+
     def set_state(self, state: object) -> None:
         """Take the state that the pickle gives the object (opcode BUILD).
 
@@ -87,6 +91,8 @@ class Inert:
 
 class InertDict(dict[object, object], Inert):
     """A dict of a class of its own (OrderedDict with its ``_metadata``); attributes are dropped."""
+
+    __slots__ = ()
 
     def set_state(self, state: object) -> None:
         pass
@@ -270,6 +276,11 @@ class _Machine:
 
     # The stack
 
+    def keep(self, value: object) -> None:
+        """Push a value that was made just now."""
+        self.charge(sys.getsizeof(value))
+        self.stack.append(value)
+
     def push(self, value: object) -> None:
         self.stack.append(value)
 
@@ -284,7 +295,7 @@ class _Machine:
         return self.stack[-1]
 
     def mark(self) -> None:
-        self.charge(_CONTAINER)
+        self.charge(_MARK)
         self.below.append(self.stack)
         self.stack = []
 
@@ -293,6 +304,7 @@ class _Machine:
             raise self.broken("has a pickle that goes back to a mark that was never set")
         items = self.stack
         self.stack = self.below.pop()
+        self.left += _MARK
         return items
 
     # Values
@@ -307,11 +319,12 @@ class _Machine:
             self.push(self.decoded(self.take(nbytes)))
 
     def decoded(self, data: bytes) -> str:
-        self.charge(_TEXT + 4 * len(data))
         try:
-            return data.decode()
+            text = data.decode()
         except UnicodeDecodeError as error:
             raise self.broken("has a text in a pickle that is not UTF-8") from error
+        self.charge(sys.getsizeof(text))
+        return text
 
     def bytestring(self, nbytes: int) -> None:
         """Push a byte string of ``nbytes`` bytes."""
@@ -320,8 +333,7 @@ class _Machine:
             self.push(Span(self.position, nbytes))
             self.position += nbytes
         else:
-            self.charge(_TEXT + nbytes)
-            self.push(self.take(nbytes))
+            self.keep(self.take(nbytes))
 
     def old_string(self, nbytes: int) -> None:
         """Push a string of Python 2, which had one type for text and for bytes."""
@@ -333,19 +345,16 @@ class _Machine:
         """Push a two's complement integer of ``nbytes`` bytes."""
         if nbytes > _MAX_NUMBER:
             raise self.broken(f"has an integer of {nbytes} bytes in a pickle")
-        self.charge(_NUMBER + nbytes)
-        self.push(int.from_bytes(self.take(nbytes), "little", signed=True))
+        self.keep(int.from_bytes(self.take(nbytes), "little", signed=True))
 
     def natural(self, nbytes: int) -> None:
         """Push a natural number of ``nbytes`` bytes."""
-        self.charge(_NUMBER)
-        self.push(self.unsigned(nbytes))
+        self.keep(self.unsigned(nbytes))
 
     def written_integer(self) -> int:
         line = self.line(_MAX_NUMBER)
         if not re.fullmatch(rb"[+-]?[0-9]+L?", line):
             raise self.broken("has a damaged integer in a pickle")
-        self.charge(_NUMBER + len(line))
         return int(line.rstrip(b"L"))
 
     def key(self, value: object, size: int) -> object:
@@ -373,8 +382,7 @@ class _Machine:
                 f"asks for {asked}, which is not among the names that a checkpoint needs; it was not run",
                 "If you trust the file, load it where it was made and save only its state dict (tensors by name).",
             )
-        self.charge(_CONTAINER)
-        self.push(Global(module, name, make))
+        self.keep(Global(module, name, make))
 
     def named(self) -> tuple[str, str]:
         module, name = self.line(_MAX_NAME), self.line(_MAX_NAME)
@@ -477,16 +485,14 @@ def _int(m: _Machine) -> None:
 
 def _float(m: _Machine) -> None:
     line = m.line(_MAX_NUMBER)
-    m.charge(_NUMBER)
     try:
-        m.push(float(line))
+        m.keep(float(line))
     except ValueError as error:
         raise m.broken("has a damaged number in a pickle") from error
 
 
 def _binfloat(m: _Machine) -> None:
-    m.charge(_NUMBER)
-    m.push(struct.unpack(">d", m.take(8))[0])
+    m.keep(struct.unpack(">d", m.take(8))[0])
 
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.))", re.DOTALL)
@@ -506,19 +512,17 @@ def _string(m: _Machine) -> None:
     line = m.line(_MAX_LINE)
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise m.broken("has a damaged string in a pickle")
-    m.charge(2 * len(line))
-    m.push(_text_or_bytes(_ESCAPE.sub(_unescaped, line[1:-1])))
+    m.keep(_text_or_bytes(_ESCAPE.sub(_unescaped, line[1:-1])))
 
 
 def _unicode(m: _Machine) -> None:
     line = m.line(_MAX_LINE)
-    m.charge(_TEXT + 4 * len(line))
     try:
         text = line.decode("raw-unicode-escape")
         text.encode()
     except UnicodeError as error:
         raise m.broken("has a damaged text in a pickle") from error
-    m.push(text)
+    m.keep(text)
 
 
 def _bin_string(m: _Machine) -> None:
@@ -527,17 +531,15 @@ def _bin_string(m: _Machine) -> None:
 
 def _tuple_of(count: int) -> Callable[[_Machine], None]:
     def operation(m: _Machine) -> None:
-        m.charge(_CONTAINER)
         items = [m.pop() for _ in range(count)]
-        m.push(tuple(reversed(items)))
+        m.keep(tuple(reversed(items)))
 
     return operation
 
 
-def _pushing(make: Callable[[], object], cost: int = _CONTAINER) -> Callable[[_Machine], None]:
+def _pushing(make: Callable[[], object]) -> Callable[[_Machine], None]:
     def operation(m: _Machine) -> None:
-        m.charge(cost)
-        m.push(make())
+        m.keep(make())
 
     return operation
 
@@ -545,18 +547,16 @@ def _pushing(make: Callable[[], object], cost: int = _CONTAINER) -> Callable[[_M
 def _collected(make: Callable[[list[object]], object]) -> Callable[[_Machine], None]:
     def operation(m: _Machine) -> None:
         items = m.since_mark()
-        m.charge(_CONTAINER + 16 * len(items))
-        m.push(make(items))
+        m.keep(make(items))
 
     return operation
 
 
 def _dict(m: _Machine) -> None:
     items = m.since_mark()
-    m.charge(_CONTAINER)
     found: dict[object, object] = {}
+    m.keep(found)
     _set_all(m, found, items)
-    m.push(found)
 
 
 def _set_all(m: _Machine, target: dict[object, object], items: list[object]) -> None:
@@ -582,7 +582,7 @@ def _append_all(m: _Machine, items: list[object]) -> None:
     target = m.top()
     if not isinstance(target, list):
         raise m.broken(f"has a pickle that appends to {describe(target)}")
-    m.charge(16 * len(items))
+    m.charge(_ITEM * len(items))
     target.extend(items)
 
 
@@ -599,10 +599,9 @@ def _add_items(m: _Machine) -> None:
 
 
 def _frozenset(m: _Machine) -> None:
-    m.charge(_CONTAINER)
     found: set[object] = set()
     _add_all(m, found, m.since_mark())
-    m.push(frozenset(found))
+    m.keep(frozenset(found))
 
 
 def _pop(m: _Machine) -> None:
@@ -704,7 +703,7 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"C": lambda m: m.bytestring(m.unsigned(1)),
     b"\x8e": lambda m: m.bytestring(m.unsigned(8)),
     b"\x96": lambda m: m.bytestring(m.unsigned(8)),
-    b")": _pushing(tuple, 0),
+    b")": _pushing(tuple),
     b"\x85": _tuple_of(1),
     b"\x86": _tuple_of(2),
     b"\x87": _tuple_of(3),

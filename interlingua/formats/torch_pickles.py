@@ -95,6 +95,8 @@ class Storage:
 class PickledTensor(Inert):
     """A tensor: a view of a storage. Attributes that Python code hung on it are dropped."""
 
+    __slots__ = ("storage", "view")
+
     def __init__(self, storage: Storage, view: View) -> None:
         self.storage = storage
         self.view = view
@@ -105,6 +107,8 @@ class PickledTensor(Inert):
 
 class Unreadable(Inert):
     """A tensor of a kind that has no plain elements; ``kind`` says which."""
+
+    __slots__ = ("kind",)
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -26,7 +26,7 @@ from interlingua.formats.torch_pickles import ALLOWED, Storage, TorchReader, sto
 if TYPE_CHECKING:
     from interlingua.formats.registry import Probe
 
-_MEMBERS = frozenset({"storages", "tensors", "pickle"})
+_MEMBERS = frozenset({"sys_info", "storages", "tensors", "pickle"})
 
 _BLOCK = 512
 _MAX_HEADERS = 1000
@@ -42,14 +42,16 @@ class TarMember:
 
 
 def sniff(probe: Probe) -> bool:
-    """Say whether the file is a tar that holds what PyTorch put into one."""
+    """Say whether the file is a tar that begins with one of PyTorch's members, or holds all of them."""
     if probe.is_dir or _header_sum(probe.head[:_BLOCK]) is None:
         return False
+    if _name(probe.head) in _MEMBERS:
+        return True
     try:
         with SourceFile(probe.path) as file:
             return tar_members(file).keys() >= _MEMBERS
     except FormatError:
-        return probe.head[:_BLOCK].rstrip(b"\0").startswith((b"sys_info\0", b"storages\0"))
+        return False
 
 
 def open_reader(path: Path) -> TorchTarReader:
@@ -68,7 +70,7 @@ class TorchTarReader(TorchReader):
 
     def _open(self) -> None:
         members = tar_members(self._file)
-        missing = _MEMBERS - members.keys()
+        missing = _MEMBERS - {"sys_info"} - members.keys()
         if missing:
             raise FormatError(f"is a tar without {' and '.join(sorted(missing))}", path=self.path)
         # Storages and tensors under the addresses that they once had, which is how the pickle refers to them.
@@ -200,7 +202,7 @@ def tar_members(file: SourceFile) -> dict[str, TarMember]:
         if kind == b"x":
             longer = _pax(file, at + _BLOCK, nbytes)
         elif kind in (b"0", b"\0", b"7"):
-            name = header[:100].split(b"\0")[0].decode("utf-8", "replace").removeprefix("./")
+            name = _name(header)
             if name in found:
                 raise FormatError(f"is a tar that holds {name!r} twice", path=file.path, offset=at)
             found[name] = TarMember(at + _BLOCK, nbytes)
@@ -208,6 +210,11 @@ def tar_members(file: SourceFile) -> dict[str, TarMember]:
     else:
         raise FormatError(f"is a tar of more than {_MAX_HEADERS} files", path=file.path)
     return found
+
+
+def _name(header: bytes) -> str:
+    """Return the name in a tar header; PyTorch's are short, so its longer forms are not looked at."""
+    return header[:100].split(b"\0")[0].decode("utf-8", "replace").removeprefix("./")
 
 
 def _header_sum(header: bytes) -> int | None:

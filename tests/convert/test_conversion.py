@@ -129,7 +129,7 @@ def test_the_suffix_chooses_among_the_containers_of_the_dialect(source: Path, tm
         ({"keep_names": True, "container": "torch-legacy"}, "read, but not written"),
         ({"keep_names": True, "to": "uer", "container": "safetensors"}, "Pass one of the two"),
         ({"to": "uer", "submodel": "teacher"}, "--submodel teacher fits 0"),
-        ({"to": "uer", "dialect": "fh"}, "Did you mean 'hf'"),
+        ({"to": "uer", "dialect": "hff"}, "Did you mean 'hf'"),
         ({"to": "uer", "family": "gpt"}, "There is no family 'gpt'"),
     ],
 )

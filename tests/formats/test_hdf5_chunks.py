@@ -54,7 +54,7 @@ def test_chunks_that_were_never_written_are_filled(tmp_path, name):
     def fill(file):
         dataset = file.create_dataset("x", WIDE.shape, "<i4", fillvalue=7, **options)
         dataset[8, 9:300] = 5
-        dataset[60, 1499] = 6
+        dataset[9, 1499] = 6
 
     path = write(tmp_path / "x.h5", fill, libver)
     with open_reader(path) as reader:
@@ -180,7 +180,9 @@ def test_entries_that_lie_are_refused(tmp_path, at, data, message):
 
 
 def test_a_filtered_chunk_far_larger_than_it_unpacks_to_is_refused(tmp_path):
-    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(8, 20), compression="gzip"))
+    path = write(
+        tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(8, 20), compression="gzip")
+    )
     patch(path, first_entry(path), (1 << 20).to_bytes(4, "little"))
     with open_reader(path) as reader, pytest.raises(FormatError, match="a chunk of 1048576 bytes"):
         reader.read("x")
@@ -195,6 +197,13 @@ def test_a_fixed_array_that_does_not_fit_is_refused(tmp_path, monkeypatch, at, d
     fits = pytest.raises(FormatError, match="does not fit its dataset")
     with blind_to_checksums(monkeypatch), open_reader(path) as reader, fits:
         reader.read("x")
+
+
+def test_a_fixed_array_without_data_is_all_fill(tmp_path, monkeypatch):
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(4, 9)), "latest")
+    patch(path, path.read_bytes().index(b"FAHD") + 16, b"\xff" * 8)
+    with blind_to_checksums(monkeypatch), open_reader(path) as reader:
+        assert not reader.read("x").any()
 
 
 def test_a_page_of_a_fixed_array_is_checked(tmp_path):

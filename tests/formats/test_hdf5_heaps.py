@@ -70,6 +70,21 @@ def test_a_heap_whose_blocks_lead_in_circles_is_refused(tmp_path, monkeypatch):
         open_reader(path)
 
 
+def test_a_heap_of_too_many_blocks_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    dense(path)
+    monkeypatch.setattr(hdf5_heaps, "_MAX_BLOCKS", 3)
+    with pytest.raises(FormatError, match="too many blocks"):
+        open_reader(path)
+
+
+def test_a_heap_without_blocks_has_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    patch(path, dense(path) + 132, b"\xff" * 8)
+    with blind_to_checksums(monkeypatch), pytest.raises(FormatError, match="not in the heap"):
+        open_reader(path)
+
+
 def test_a_link_that_is_not_in_its_heap_is_refused(tmp_path):
     path = tmp_path / "x.h5"
     header = dense(path)

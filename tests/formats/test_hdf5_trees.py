@@ -92,6 +92,20 @@ def test_a_new_node_that_leads_back_to_itself_is_refused(new, monkeypatch):
         walk_new(path, header)
 
 
+def test_a_new_node_of_another_kind_is_refused(new, monkeypatch):
+    path, header, _ = new
+    patch(path, path.read_bytes().index(b"BTLF") + 5, b"\x06")
+    with blind_to_checksums(monkeypatch), pytest.raises(FormatError, match="not of the tree that leads to it"):
+        walk_new(path, header)
+
+
+def test_a_tree_without_a_root_is_empty(new, monkeypatch):
+    path, header, _ = new
+    patch(path, header + 16, b"\xff" * 8)
+    with blind_to_checksums(monkeypatch):
+        assert walk_new(path, header) == 0
+
+
 @pytest.mark.parametrize(
     ("at", "data", "message"),
     [

@@ -62,7 +62,7 @@ STRANGE = {
     "padded integer": [
         nonsense(h5py.h5t.STD_I32LE, precision=17),
         nonsense(h5py.h5t.STD_U32LE, precision=16, offset=8),
-        nonsense(h5py.h5t.STD_I32LE, size=3, precision=24) if False else nonsense(h5py.h5t.STD_I64LE, precision=63),
+        nonsense(h5py.h5t.STD_I64LE, precision=63),
     ],
     "bit field": [h5py.h5t.STD_B16LE],
     "time": [h5py.h5t.UNIX_D32LE],
@@ -91,6 +91,13 @@ def test_enumerations_are_bool_or_integers(tmp_path, libver):
         }
         assert reader.read("enum").tolist() == [1, 300]
         assert reader.read("bool").tolist() == [True, False]
+
+
+def test_an_enumeration_that_contradicts_itself_is_no_tensor(tmp_path):
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=np.array([True])))
+    at = path.read_bytes().index(b"\x18\x02\0\0\x01\0\0\0")
+    with open_reader(patch(path, at + 12, b"\x04")) as reader:
+        assert reader.objects == {"x": "<not a tensor: enumeration>"}
 
 
 @pytest.mark.parametrize("libver", LIBVERS)

@@ -238,6 +238,14 @@ def test_long_lists_are_cut_as_keras_cuts_them(tmp_path):
     assert listed(path) == names
 
 
+def test_lists_that_do_not_divide_evenly_are_cut_once_more(tmp_path):
+    names = [f"layer/{'x' * 24_990}/{index}" for index in range(5)]
+    path = save(tmp_path / "x.h5", names)
+    with h5py.File(path) as file:
+        assert [len(file["layer"].attrs[f"weight_names{part}"]) for part in range(3)] == [2, 2, 1]
+    assert listed(path) == names
+
+
 def test_a_name_too_long_for_any_attribute_is_refused(tmp_path):
     with pytest.raises(MappingError, match="cannot be the path"):
         save(tmp_path / "x.h5", ["/".join(["layer", *["x" * 40_000] * 2])])

@@ -507,12 +507,14 @@ def test_nothing_outside_of_the_folder_is_opened(tmp_path):
     (tmp_path / "d/away").symlink_to("../other")
     (tmp_path / "d/self").symlink_to(".")
     (tmp_path / "d/gone").symlink_to("nowhere")
+    (tmp_path / "d/loop").symlink_to("loop")
     (tmp_path / "d/same").symlink_to("w")
     os.mkfifo(tmp_path / "d/pipe")
     assert sniff(probe(tmp_path / "d"))
     with open_reader(tmp_path / "d") as reader:
         assert list(reader.tensors) == ["same", "w"]
-        assert set(reader.objects) == {"up", "away", "self", "gone", "pipe"}
+        assert set(reader.objects) == {"up", "away", "self", "gone", "loop", "pipe"}
+        assert "unreadable" in reader.objects["loop"]
         assert "out of the folder" in reader.objects["up"]
 
 

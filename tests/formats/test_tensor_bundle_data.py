@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,21 @@ def test_reading_in_another_order_reads_it_all_once_more_and_not_again(file: Cou
         one.read_into(start, block)
         assert block == whole(file)[start : start + 100]
     assert file.read == file.size + 900
+
+
+def test_checking_a_large_piece_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as out:
+        out.truncate(64 << 20)
+    crc = 0
+    for _ in range(64):
+        crc = crc32c(bytes(1 << 20), crc)
+    large = Piece(Extent(SourceFile(path), 0, 64 << 20), crc, "x")
+    tracemalloc.start()
+    large.read_into(5, memoryview(bytearray(5)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_wrong_data_is_never_read_to_its_end(file: Counted) -> None:

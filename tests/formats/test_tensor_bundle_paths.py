@@ -196,6 +196,11 @@ def test_a_state_file_that_is_written_is_understood(tmp_path: Path, name: str) -
     assert find_index(folder) == index_of(folder / name)
 
 
+def test_plain_names_are_noted_as_they_are() -> None:
+    text = encode_state(Path("run/größe 1~!.ckpt")).decode()
+    assert text == 'model_checkpoint_path: "größe 1~!.ckpt"\nall_model_checkpoint_paths: "größe 1~!.ckpt"\n'
+
+
 def test_a_name_that_is_no_text_cannot_be_noted() -> None:
     with pytest.raises(OutputError, match="not UTF-8"):
         encode_state(Path(os.fsdecode(b"a\xff")))

@@ -329,6 +329,8 @@ LIES = {
     "deflate that goes on": ([replace(B, size=len(B.data) - 1)], "does not end"),
     "deflate that ends early": ([replace(B, size=len(B.data) + 1)], "ends early"),
     "bytes behind deflate's end": ([replace(B, raw=B.packed + b"hidden")], "does not end"),
+    "many bytes behind deflate's end": ([replace(B, raw=B.packed + bytes(1 << 18))], "does not end"),
+    "deflate without an end": ([replace(A, method=DEFLATED, raw=b"\0\x78\0\x87\xff" + A.data)], "does not end"),
     "deflate cut off": ([replace(B, raw=B.packed[:-3])], "damaged|ends early|does not end"),
     "no deflate": ([replace(B, raw=b"\xff" * 9)], "no deflate"),
     "a wrong CRC of a stored member": ([replace(A, crc=5)], "CRC-32"),
