@@ -324,17 +324,17 @@ def fingerprint(sources: tuple[str, ...], encoder: bool, tensors: bool, as_json:
     from interlingua.convert.source import open_checkpoint
     from interlingua.verify import fingerprint as fingerprints
 
-    found = {}
+    found = []
     for source in sources:
         with open_checkpoint(source) as checkpoint:
             digest = fingerprints.fingerprint(checkpoint)
-        found[source] = digest
+        found.append((source, digest))
         if not as_json:
             if tensors:
                 click.echo("".join(digest.lines), nl=False)
             click.echo(f"{digest.encoder if encoder else digest.model}  {source}")
     if as_json:
-        _print_json([{"path": p, "fingerprint": d.model, "encoder_fingerprint": d.encoder} for p, d in found.items()])
+        _print_json([{"path": p, "fingerprint": d.model, "encoder_fingerprint": d.encoder} for p, d in found])
 
 
 @main.command()

@@ -100,15 +100,16 @@ def convert(
     """
     with open_checkpoint(source, options.source, strict=not options.keep_names) as opened:
         plan, destination = _plan(opened, Path(target), options)
+        if not dry_run:
+            _refuse_self(opened, destination, plan)
+            destination.check(plan.files)
         if announce is not None:
             announce(plan)
         if dry_run:
             return Result(plan, None, (), False)
-        _refuse_self(opened, destination, plan)
-        destination.check(plan.files)
         with _readers(opened, plan) as readers, staging(destination) as folder:
             written = execute(plan, readers, folder, verify=check is not None, progress=progress)
-            commit(folder, destination, plan.files)
+            commit(folder, destination, written.files)
         if check is not None:
             check(opened, destination.path, plan, written)
         return Result(plan, destination.path, written.lost, check is not None)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from interlingua.convert.kernels import Losses
 from interlingua.convert.plan import Output, Plan, Step
-from interlingua.convert.stream import Readers, Tell, slot_holds, write_step
-from interlingua.errors import CheckError
+from interlingua.convert.stream import Readers, Tell, write_step
 from interlingua.formats import registry
 from interlingua.formats.base import Writer, create, output_error, write_at
 from interlingua.formats.plain_files import PlainFileWriter
@@ -38,10 +37,12 @@ class Written:
         lost: what narrowing casts lost, for the tensors of which they lost something.
         offsets: (output's path, tensor's name) -> offset in that file, for the tensors whose bytes were read
             back and found equal to the source's.
+        files: every file written, by its path in the output's folder, those of the weights first.
     """
 
     lost: tuple[Lost, ...]
     offsets: Mapping[tuple[str, str], int]
+    files: tuple[str, ...]
 
 
 class _StoppedError(Exception):
@@ -62,8 +63,7 @@ def execute(
         plan: what to do.
         readers: origin of pieces -> reader.
         folder: an empty folder, of no interest to anybody until this returns.
-        verify: read back each tensor that is a plain copy as soon as it is written, and compare it with the
-            source (one thread compares while the other writes).
+        verify: read back each block of a plain copy as soon as it is written, and compare it with the source's.
         progress: told the number of bytes each time some are done, from several threads.
 
     Raises:
@@ -83,6 +83,7 @@ def execute(
         _write_text(folder / text.path, text.content)
     lost: list[Lost] = []
     offsets: dict[tuple[str, str], int] = {}
+    files: list[str] = []
     for output in plan.outputs:
         path = folder / output.path
         try:
@@ -94,9 +95,10 @@ def execute(
                     if done.lost.losses:
                         lost.append(done.lost)
                 writer.finish()
+                files += [written.relative_to(folder).as_posix() for written in writer.paths]
         except OSError as error:
             raise output_error(error, path) from error
-    return Written(tuple(lost), offsets)
+    return Written(tuple(lost), offsets, (*files, *(text.path for text in plan.texts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,8 @@ def _stream(
     def work(step: Step) -> _Done:
         name = step.target.name
         with writer.slot(name) as slot:
-            checksum, losses = write_step(step, readers, slot, writer.checksum, tell)
-            verified = verify and step.is_copy
-            if verified and not slot_holds(step, readers, slot):
-                raise CheckError(f"{output.path}: {name}, read back, is not what was written.")
-            offset = slot.offset if verified else None
+            checksum, losses = write_step(step, readers, slot, writer.checksum, tell, verify=verify)
+            offset = slot.offset if verify and step.is_copy else None
         writer.seal(name, checksum)
         return _Done(Lost(name, step.target.elements, losses), offset)
 

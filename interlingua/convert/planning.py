@@ -436,7 +436,7 @@ def cast_step(step: Step, dtype: DType | None) -> Step:
 
 
 def _note_objects(source: Checkpoint) -> list[str]:
-    names = list(source.reader.objects)
+    names = [name for name in source.reader.objects if name not in source.reader.carried]
     return [f"{len(names)} values that are no tensors are left out: {listing(names)}."] if names else []
 
 

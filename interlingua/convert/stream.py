@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from interlingua.convert.kernels import Losses, cast, transpose, words
 from interlingua.convert.plan import ZEROS, Piece, Step
-from interlingua.errors import FormatError
+from interlingua.errors import CheckError, FormatError
 from interlingua.formats.base import BLOCK, Extent, Reader, Slot, blocks, checksum_of, write_at
 from interlingua.formats.dtypes import numpy_dtype
 
@@ -30,9 +30,12 @@ Tell = Callable[[int], None]
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
 
 _local = threading.local()
+_one_copy_at_a_time = threading.Lock()
 
 
-def write_step(step: Step, readers: Readers, slot: Slot, checksum: str | None, tell: Tell) -> tuple[int | None, Losses]:
+def write_step(
+    step: Step, readers: Readers, slot: Slot, checksum: str | None, tell: Tell, *, verify: bool = False
+) -> tuple[int | None, Losses]:
     """Put a step's tensor into its slot.
 
     Args:
@@ -41,6 +44,7 @@ def write_step(step: Step, readers: Readers, slot: Slot, checksum: str | None, t
         slot: where the bytes go.
         checksum: the checksum that the output's container keeps.
         tell: told of bytes done.
+        verify: read back each block of a step that copies as soon as it is written, and compare it.
 
     Returns:
         The checksum of the bytes written (None where none is kept), and what a cast lost.
@@ -48,6 +52,7 @@ def write_step(step: Step, readers: Readers, slot: Slot, checksum: str | None, t
     Raises:
         FormatError: the source is damaged.
         OSError: the output cannot be written.
+        CheckError: what was read back is not what was written.
     """
     if step.transpose is not None:
         losses = _write_transposed(step, readers, slot, tell)
@@ -57,7 +62,7 @@ def write_step(step: Step, readers: Readers, slot: Slot, checksum: str | None, t
     value = None if checksum is None else 0
     offset = slot.offset
     for piece in step.pieces:
-        value = _copy(piece, readers, Slot(slot.fd, offset), checksum, value, tell)
+        value = _copy(piece, readers, Slot(slot.fd, offset), checksum, value, tell, verify)
         offset += piece.nbytes
     return value, Losses()
 
@@ -97,17 +102,6 @@ def same_bytes(one: Step, ours: Readers, other: Step, theirs: Readers) -> bool:
     return True
 
 
-def slot_holds(step: Step, readers: Readers, slot: Slot) -> bool:
-    """Say whether a slot, read back, holds the bytes of a step that copies."""
-    for start, length in blocks(step.target.nbytes, COMPARE):
-        left, right = _pair(length)
-        read_joined(step.pieces, readers, start, memoryview(left))
-        read_back(slot, start, memoryview(right))
-        if left != right:
-            return False
-    return True
-
-
 def read_back(slot: Slot, start: int, view: memoryview) -> None:
     """Fill ``view`` with the output's own bytes from ``start`` of a slot."""
     done = 0
@@ -119,7 +113,7 @@ def read_back(slot: Slot, start: int, view: memoryview) -> None:
 
 
 COMPARE = 256 << 10
-"""Bytes compared at a time: two such blocks stay in a core's cache between the read and the look."""
+"""Bytes copied or compared at a time: two such blocks stay in a core's cache between one look and the next."""
 
 
 def _pair(length: int) -> tuple[bytearray, bytearray]:
@@ -162,39 +156,43 @@ def _buffer(length: int) -> memoryview:
 
 
 def _copy(
-    piece: Piece, readers: Readers, slot: Slot, checksum: str | None, value: int | None, tell: Tell
+    piece: Piece, readers: Readers, slot: Slot, checksum: str | None, value: int | None, tell: Tell, verify: bool
 ) -> int | None:
     """Copy a piece and return the output's checksum continued over it."""
-    if piece.origin == ZEROS:
-        for start, length in blocks(piece.nbytes):
-            zeros = bytes(length)
-            write_at(slot.fd, slot.offset + start, zeros)
-            value = checksum_of(checksum, zeros, value or 0)
-            tell(length)
-        return value
-    reader = readers[piece.origin]
-    is_whole = piece.start == 0 and piece.nbytes == reader.tensors[piece.name].nbytes
-    expected = reader.expected_checksum(piece.name) if is_whole else None
-    extents = reader.extents(piece.name)
-    if checksum is None and expected is None and extents is not None:
-        _copy_in_kernel(cut(extents, piece.start, piece.nbytes), slot, tell)
-        return None
+    reader = readers.get(piece.origin)
+    expected = None
+    if reader is not None:
+        is_whole = piece.start == 0 and piece.nbytes == reader.tensors[piece.name].nbytes
+        expected = reader.expected_checksum(piece.name) if is_whole else None
+        extents = reader.extents(piece.name)
+        if checksum is None and expected is None and extents is not None and not verify:
+            _copy_in_kernel(cut(extents, piece.start, piece.nbytes), slot, tell)
+            return None
     seen: int | None = 0
-    for start, length in blocks(piece.nbytes):
-        view = _buffer(length)
-        reader.read_into(piece.name, piece.start + start, view)
+    for start, length in blocks(piece.nbytes, COMPARE):
+        block, again = _pair(length)
+        view = memoryview(block)
+        read_joined((piece,), readers, start, view)
         value = checksum_of(checksum, view, value or 0)
         if expected is not None:
             seen = checksum_of(expected[0], view, seen or 0)
         write_at(slot.fd, slot.offset + start, view)
+        if verify:
+            read_back(slot, start, memoryview(again))
+            if block != again:
+                raise CheckError(f"{piece.name}, read back, is not what was written.", hint=AT_FAULT)
         tell(length)
-    if expected is not None and seen != expected[1]:
+    if reader is not None and expected is not None and seen != expected[1]:
         raise FormatError(
             f"{piece.name!r} does not have the checksum that the file keeps of it",
             path=reader.path,
             hint="The file is damaged; fetch it again.",
         )
     return value
+
+
+AT_FAULT = "Do not use it: the disk, the memory or this program is at fault."
+"""What to make of an output that is not what was written."""
 
 
 def cut(extents: tuple[Extent, ...], start: int, nbytes: int) -> Iterator[Extent]:
@@ -229,19 +227,20 @@ def _copy_file_range(extent: Extent, fd: int, position: int, tell: Tell) -> int:
     if not hasattr(os, "copy_file_range"):
         return 0
     done = 0
-    while done < extent.nbytes:
-        try:
-            count = os.copy_file_range(
-                extent.file.fd, fd, min(COPY, extent.nbytes - done), extent.offset + done, position + done
-            )
-        except OSError as error:
-            if error.errno in _NO_KERNEL_COPY:
+    # Two threads that copy into one file wait for each other in the system anyway, spinning.
+    with extent.file.held() as source, _one_copy_at_a_time:
+        while done < extent.nbytes:
+            count = min(COPY, extent.nbytes - done)
+            try:
+                count = os.copy_file_range(source, fd, count, extent.offset + done, position + done)
+            except OSError as error:
+                if error.errno in _NO_KERNEL_COPY:
+                    return done
+                raise
+            if count == 0:
                 return done
-            raise
-        if count == 0:
-            return done
-        done += count
-        tell(count)
+            done += count
+            tell(count)
     return done
 
 

@@ -126,6 +126,11 @@ class SourceFile:
                 raise self._shrunk(offset + done)
             done += count
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[int]:
+        """Give a descriptor of the file that is valid in the context."""
+        yield self.fd
+
     def _shrunk(self, offset: int) -> FormatError:
         return FormatError("became shorter while it was read", path=self.path, offset=offset)
 

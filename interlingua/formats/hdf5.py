@@ -206,10 +206,11 @@ class Hdf5Reader(Reader):
 
     def _chunks(self, name: str, dataset: Dataset, storage: Chunked) -> ChunkedData:
         """Return the dataset's chunks; the last dataset's are kept, since callers ask block after block."""
-        if self._chunked is None or self._chunked.dataset is not dataset:
+        kept = self._chunked
+        if kept is None or kept.dataset is not dataset:
             self._chunked = None
-            self._chunked = ChunkedData(self._image, dataset, storage, name)
-        return self._chunked
+            self._chunked = kept = ChunkedData(self._image, dataset, storage, name)
+        return kept
 
     def _read_swapped(self, dataset: Dataset, storage: Contiguous, start: int, view: memoryview) -> None:
         """Fill ``view`` from big-endian data, whole numbers at a time however the caller cuts its blocks."""

@@ -239,11 +239,12 @@ class ChunkedData:
             done += count
 
     def _read_band(self, index: int) -> memoryview:
-        """Return the rows of the chunks whose first coordinate is ``index``."""
+        """Return the rows of the chunks whose first coordinate is ``index``; the last ones asked for are kept."""
         import numpy as np
 
-        if self._band is None or self._band[0] != index:
-            self._band = None
+        kept = self._band
+        if kept is None or kept[0] != index:
+            self._band = kept = None
             element = np.dtype(f"V{self.dataset.dtype.itemsize}")
             height = self.chunks.shape[0]
             rows = max(0, min(height, self.dataset.shape[0] - index * height))
@@ -255,8 +256,8 @@ class ChunkedData:
                 part = band[tuple(slice(at, at + size) for at, size in zip(starts, self.chunks.shape, strict=True))]
                 chunk = np.frombuffer(self._chunk(number), element).reshape(self.chunks.shape)
                 part[...] = chunk[tuple(slice(0, size) for size in part.shape)]
-            self._band = index, self._in_order(band)
-        return self._band[1]
+            self._band = kept = index, self._in_order(band)
+        return kept[1]
 
     def _in_order(self, band: Array) -> memoryview:
         """Return a band's bytes, each number's in little-endian order."""

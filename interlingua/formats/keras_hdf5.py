@@ -74,7 +74,7 @@ class KerasReader(Hdf5Reader):
 
     def _listed(self, tree: Tree, model: str, layers: list[str]) -> Iterator[tuple[str, str]]:
         """Yield (name, path) of every weight that the file lists, in its order."""
-        for layer in layers:
+        for layer in dict.fromkeys(layers):
             path = _join(model, layer)
             if path in tree.datasets:
                 yield layer, path

@@ -561,6 +561,12 @@ def _check_names(names: Mapping[str, object]) -> None:
             names=refused,
             hint="Choose another container with --container.",
         )
+    if names and all("/" in name for name in names):
+        raise MappingError(
+            "Every name has a folder in it, and a folder is known for lod-tensor by the files directly in it.",
+            names=list(names),
+            hint="Choose another container with --container.",
+        )
 
 
 def _is_safe(name: str) -> bool:

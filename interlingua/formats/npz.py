@@ -409,11 +409,8 @@ class _Parser:
         length = int.from_bytes(head[8:start], "little")
         if len(head) < start + length or length > MAX_HEADER:
             raise self._refused(f"has a header of {length} bytes, which is cut off or longer than {MAX_HEADER}")
-        try:
-            text = head[start : start + length].decode("utf-8" if version[0] == 3 else "latin-1")
-        except UnicodeDecodeError as error:
-            raise self._refused("has a header that is no UTF-8") from error
-        fields = self._fields(text.strip(" \n"))
+        # Whatever the version's encoding is: a plain array's header is ASCII.
+        fields = self._fields(head[start : start + length].decode("latin-1").strip(" \n"))
         order, kind, width = self._descr(fields["descr"])
         return _Header(
             order, kind, width, fields["fortran_order"] == "True", self._shape(fields["shape"]), start + length

@@ -175,6 +175,8 @@ def array_source(array: PickledArray, file: SourceFile) -> Source:
 class Latin1Text:
     """Bytes written as a text of as many characters, itself in UTF-8. Safe for several threads.
 
+    It keeps the last 256 KB that it decoded: do not hold one for each of many arrays.
+
     Every character must be at most 0xFF and their number ``nbytes`` exactly; both are checked as they are read.
     """
 

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
     from interlingua.formats.registry import Probe
 
 
+MISSING = "<missing: the data of the tensors in it cannot be read>"
+"""Stands in ``objects`` for a data file that is not there."""
+
+
 class TensorBundleReader(Reader):
     """A tensor bundle open for reading, every checksum in it verified.
+
+    A bundle of which a data file is missing can be looked at (``objects`` says which), and not read.
 
     Slices of a partitioned variable are joined to the whole, big-endian numbers are turned round, and string tensors
     are handed out as TensorFlow encodes them (``encoded`` bytes).
@@ -84,7 +90,8 @@ class TensorBundleReader(Reader):
                 )
             if entry.shard >= self._index.num_shards:
                 raise FormatError(f"{name!r} is in shard {entry.shard} of {self._index.num_shards}", path=index)
-            self._shard(entry.shard).check(entry.offset, entry.nbytes, f"the tensor {name!r}")
+            if self._is_there(entry.shard):
+                self._shard(entry.shard).check(entry.offset, entry.nbytes, f"the tensor {name!r}")
             if entry.nbytes:
                 places.append((entry.shard, entry.offset, entry.nbytes, name))
             elif unmask(entry.masked):
@@ -93,8 +100,18 @@ class TensorBundleReader(Reader):
         for (shard, offset, nbytes, name), (next_shard, next_offset, _, next_name) in pairwise(places):
             if shard == next_shard and offset + nbytes > next_offset:
                 raise FormatError(
-                    f"the tensors {name!r} and {next_name!r} overlap", path=self._shard(shard).path, offset=next_offset
+                    f"the tensors {name!r} and {next_name!r} overlap",
+                    path=shard_of(self._prefix, shard, self._index.num_shards),
+                    offset=next_offset,
                 )
+
+    def _is_there(self, number: int) -> bool:
+        """Say whether a data file is there; without it, the index still tells what the checkpoint holds."""
+        path = shard_of(self._prefix, number, self._index.num_shards)
+        if os.path.exists(path):
+            return True
+        self.objects[path.name] = MISSING
+        return False
 
     def _shard(self, number: int) -> SourceFile:
         if number not in self._files:
@@ -215,8 +232,7 @@ class TensorBundleReader(Reader):
             raise FormatError(f"the object graph is {spec.nbytes} bytes, more than {MAX_GRAPH}", path=self.path)
         data = memoryview(bytearray(spec.nbytes))
         self.read_into(GRAPH_KEY, 0, data)
-        payload = self._source(GRAPH_KEY).payload
-        head = payload.head if payload is not None else 0
+        head = self._payload(GRAPH_KEY, self._index.entries[GRAPH_KEY]).head
         return parse_full_names(data[head:], self.tensors.keys(), path=self.path)
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class TorchLegacyReader(TorchReader):
         self._next()
         root = self._next()
         self._find_storages(self._next())
-        self._take(self._file, root, self._place)
+        self._take(root)
 
     def _next(self) -> object:
         """Return the object of the next pickle."""

@@ -10,17 +10,24 @@ import os
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from interlingua.errors import FormatError
 from interlingua.formats import pickled_numpy, pickled_objects
 from interlingua.formats.base import Extent, Reader, SourceFile, TensorSpec
 from interlingua.formats.dtypes import DTYPES, UINT8, DType
-from interlingua.formats.pickled_numpy import PickledArray
+from interlingua.formats.pickled_numpy import PickledArray, array_blocks, array_extents
 from interlingua.formats.pickled_objects import leaf_object, named_leaves
 from interlingua.formats.pickles import Global, Inert, Make, Opaque, describe, refuse_call
-from interlingua.formats.strided import FileRegion, Gathered, Joined, Source, View, checked_naturals, checked_shape
+from interlingua.formats.strided import (
+    BlockReader,
+    FileRegion,
+    Source,
+    View,
+    block_reader,
+    checked_naturals,
+    checked_shape,
+)
 
 STORAGES = {
     "float64": "DoubleStorage",
@@ -65,7 +72,7 @@ _FREE = 1 << 30
 
 _MAX_TENSORS = 1 << 16
 
-_KEPT_GATHERS = 2
+_KEPT_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +280,7 @@ def _titled(text: object = "", *_: object) -> object:
     return text if isinstance(text, str) else describe(text)
 
 
-_TENSOR_CLASSES = tuple(
-    f"{name}{kind}"
-    for name in ("Float", "Double", "Half", "Byte", "Char", "Short", "Int", "Long")
-    for kind in ("Tensor",)
-)
+_TENSOR_CLASSES = tuple(f"{name}Tensor" for name in ("Float", "Double", "Half", "Byte", "Char", "Short", "Int", "Long"))
 
 _VALUES = (
     *_STORAGE_DTYPES,
@@ -327,8 +330,9 @@ class TorchReader(Reader):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self._file = SourceFile(path)
-        self._parts: dict[str, tuple[View, Source]] = {}
-        self._gathers: OrderedDict[str, Gathered] = OrderedDict()
+        self._pickle_file = self._file
+        self._parts: dict[str, tuple[View, Source | PickledArray]] = {}
+        self._blocks: OrderedDict[str, BlockReader] = OrderedDict()
         self._lock = threading.Lock()
         self._big_endian = False
         try:
@@ -341,20 +345,18 @@ class TorchReader(Reader):
     def _open(self) -> None:
         """Read what the file says of its tensors."""
 
-    def _take(self, pickle_file: SourceFile, root: object, place: Callable[[Storage], Source]) -> None:
-        """Take tensors and objects from the object that was pickled.
+    @abstractmethod
+    def _place(self, storage: Storage) -> Source:
+        """Return the whole storage's bytes; raise FormatError where they are not there."""
 
-        Args:
-            pickle_file: where the pickle lies; NumPy arrays have their data there.
-            root: the object.
-            place: returns the whole storage's bytes; raises FormatError where they are not there.
-        """
+    def _take(self, root: object) -> None:
+        """Take tensors and objects from the object that was pickled in ``_pickle_file``."""
         allowance = _MAX_SHARING * self._file.size + _FREE
-        for path, value in named_leaves(pickle_file, root):
+        for path, value in named_leaves(self._pickle_file, root):
             name = "tensor" if path is None else path
-            found = self._located(name, value, pickle_file, place)
+            found = self._located(name, value)
             if found is None:
-                self._note("object" if path is None else path, leaf_object(pickle_file, value))
+                self._note("object" if path is None else path, leaf_object(self._pickle_file, value))
                 continue
             view, _ = found
             if name in self._parts:
@@ -367,18 +369,14 @@ class TorchReader(Reader):
             self._parts[name] = found
             self.tensors[name] = TensorSpec(name, view.dtype, view.shape)
 
-    def _located(
-        self, name: str, value: object, pickle_file: SourceFile, place: Callable[[Storage], Source]
-    ) -> tuple[View, Source] | None:
+    def _located(self, name: str, value: object) -> tuple[View, Source | PickledArray] | None:
         """Return where a leaf's data lies; None for a leaf that is no tensor."""
         if isinstance(value, Storage):
             value = PickledTensor(value, View(value.dtype, (value.numel,), (1,), value.start))
         if isinstance(value, PickledTensor):
-            view = value.view
-            source = place(value.storage)
-            return View(view.dtype, view.shape, view.strides, view.offset, self._big_endian), source
+            return replace(value.view, big_endian=self._big_endian), self._place(value.storage)
         if isinstance(value, PickledArray):
-            return value.view, pickled_numpy.array_source(value, pickle_file)
+            return value.view, value
         if isinstance(value, Unreadable):
             raise FormatError(
                 f"holds the tensor {name!r}, which is {value.kind}: it has no plain elements to convert",
@@ -392,33 +390,34 @@ class TorchReader(Reader):
         self.objects[name] = "<several objects of this name>" if clash else value
 
     def extents(self, name: str) -> tuple[Extent, ...] | None:
-        view, source = self._parts[name]
-        if isinstance(source, FileRegion) and source.file is self._file:
-            return view.extents(source.file, source.offset)
-        return None
+        view, origin = self._parts[name]
+        if isinstance(origin, PickledArray):
+            return array_extents(origin, self._file) if self._pickle_file is self._file else None
+        return view.extents(origin.file, origin.offset) if isinstance(origin, FileRegion) else None
 
     def read_into(self, name: str, start: int, view: memoryview) -> None:
-        layout, source = self._parts[name]
-        runs = layout.runs()
-        blocks = self._gathered(name) if runs is None else Joined(source, runs)
-        blocks.read_into(start, view)
+        self._blocks_of(name).read_into(start, view)
 
-    def _gathered(self, name: str) -> Gathered:
-        """Return what gathers a tensor; few are kept, for each keeps a tile of its tensor."""
+    def _blocks_of(self, name: str) -> BlockReader:
+        """Return what reads a tensor; few are kept, for some keep a part of their tensor."""
         with self._lock:
-            gathered = self._gathers.pop(name, None)
-            if gathered is None:
-                view, source = self._parts[name]
-                while len(self._gathers) >= _KEPT_GATHERS:
-                    self._gathers.popitem(last=False)
-                gathered = Gathered(self._seekable(source), view)
-            self._gathers[name] = gathered
-            return gathered
+            blocks = self._blocks.pop(name, None)
+            if blocks is None:
+                while len(self._blocks) >= _KEPT_BLOCKS:
+                    self._blocks.popitem(last=False)
+                blocks = self._opened(*self._parts[name])
+            self._blocks[name] = blocks
+            return blocks
+
+    def _opened(self, view: View, origin: Source | PickledArray) -> BlockReader:
+        if isinstance(origin, PickledArray):
+            return array_blocks(origin, self._pickle_file)
+        return block_reader(self._seekable(origin) if view.runs() is None else origin, view)
 
     def _seekable(self, source: Source) -> Source:
         """Return the same bytes as a source that is fast at any place."""
         return source
 
     def close(self) -> None:
-        self._gathers.clear()
+        self._blocks.clear()
         self._file.close()

@@ -79,7 +79,7 @@ class TorchTarReader(TorchReader):
         self._read_storages(members["storages"])
         self._read_tensors(members["tensors"])
         self._enter(members["pickle"])
-        self._take(self._file, self._next(), self._place)
+        self._take(self._next())
 
     def _place(self, storage: Storage) -> Source:
         return self._regions[storage.key]

@@ -31,7 +31,7 @@ from interlingua.formats.zip_directory import (
 if TYPE_CHECKING:
     from interlingua.formats.registry import Probe
 
-MAX_UNPACKED = 32 << 20
+MAX_UNPACKED = 16 << 20
 """Bytes of a packed member that are held in memory."""
 
 _PICKLE = "data.pkl"
@@ -116,11 +116,11 @@ class TorchZipReader(TorchReader):
         return order
 
     def _read_pickle(self, member: ZipEntry) -> None:
-        file, start = self._file, member.offset
+        start = member.offset
         if member.method != STORED:
-            file, start = _UnpackedFile(self.path, _unpacked(self._file, member)), 0
-        root, _ = pickles.load(file, start, start + member.size, ALLOWED, _persistent)
-        self._take(file, root, self._place)
+            self._pickle_file, start = _UnpackedFile(self.path, _unpacked(self._file, member)), 0
+        root, _ = pickles.load(self._pickle_file, start, start + member.size, ALLOWED, _persistent)
+        self._take(root)
 
     def _place(self, storage: Storage) -> Source:
         name = f"{self._root}data/{storage.key}"

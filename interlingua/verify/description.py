@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.stream import step_blocks
-from interlingua.errors import InterlinguaError
+from interlingua.errors import FormatError, InterlinguaError
 from interlingua.formats.dtypes import DType, numpy_dtype
 from interlingua.mappings.config import Json
 from interlingua.mappings.schema import ZOO_PARTS
@@ -42,7 +42,12 @@ def describe(
     config, problem = _config(checkpoint)
     if digest is None:
         digest = total <= AT_ONCE
-    found = fingerprint(checkpoint) if digest and match is not None else None
+    found = None
+    if digest and match is not None:
+        try:
+            found = fingerprint(checkpoint)
+        except FormatError as error:
+            problem = problem or str(error)
     return {
         "path": str(checkpoint.path),
         "weights": checkpoint.shown(checkpoint.weights),

@@ -10,6 +10,7 @@ from interlingua.convert.execute import Written
 from interlingua.convert.plan import SOURCE, Piece, Plan, Step
 from interlingua.convert.planning import whole
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
+from interlingua.convert.stream import AT_FAULT
 from interlingua.errors import CheckError
 from interlingua.formats.dtypes import BFLOAT16, UINT16, DType
 from interlingua.mappings.match import listing
@@ -46,7 +47,7 @@ def check_weights(source: Checkpoint, path: Path, plan: Plan, written: Written) 
         names = [f"{entry.name} ({entry.what})" for entry in outcome.differences]
         raise CheckError(
             f"{path}: what was written is not what was read: {listing(names) or 'nothing could be compared'}.",
-            hint="Do not use it: the disk, the memory or this program is at fault.",
+            hint=AT_FAULT,
         )
 
 

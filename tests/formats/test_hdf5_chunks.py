@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -244,3 +246,20 @@ def test_each_chunk_is_read_once(tmp_path, monkeypatch):
         for start in range(0, DATA.nbytes, 1000):
             reader.read_into("x", start, memoryview(bytearray(min(1000, DATA.nbytes - start))))
     assert read == list(range(104))
+
+
+def test_threads_may_read_the_same_chunks(tmp_path):
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", data=DATA, chunks=(4, 9), compression="gzip"))
+    expected = DATA.tobytes()
+    with open_reader(path) as reader, ThreadPoolExecutor(4) as pool:
+
+        def read(start):
+            block = bytearray(min(700, len(expected) - start))
+            reader.read_into("x", start, memoryview(block))
+            return bytes(block)
+
+        starts = list(range(0, len(expected), 700)) * 5
+        random.Random(0).shuffle(starts)
+        assert all(
+            block == expected[start : start + 700] for start, block in zip(starts, pool.map(read, starts), strict=True)
+        )

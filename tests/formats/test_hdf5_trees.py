@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from interlingua.errors import FormatError
+from interlingua.formats import hdf5_image
 from interlingua.formats.base import SourceFile
 from interlingua.formats.hdf5_image import Image
 from interlingua.formats.hdf5_trees import CHUNK_NODES, GROUP_NODES, new_tree, number_width, old_tree
@@ -70,8 +71,9 @@ def test_a_node_that_leads_back_to_itself_is_refused(old):
         walk_old(path, root)
 
 
-def test_a_node_that_is_everywhere_ends_in_an_error(tmp_path):
+def test_a_node_that_is_everywhere_ends_in_an_error(tmp_path, monkeypatch):
     """Thirty levels, each of 200 ways down to the next: more leaves than could ever be counted."""
+    monkeypatch.setattr(hdf5_image, "METADATA_BUDGET", 1 << 20)
     path = write(tmp_path / "x.h5", lambda file: file.create_dataset("room", data=np.zeros(30 * 4096, "u1")))
     with SourceFile(path) as file:
         start = Image(file).offset(path.stat().st_size - 30 * 4096, 0, "the room")

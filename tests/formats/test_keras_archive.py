@@ -81,6 +81,11 @@ def test_the_configuration_is_text_and_nothing_else(tmp_path):
         assert reader.objects["config.json"] == CONFIG
 
 
+def test_versions_that_are_no_object_say_nothing(tmp_path):
+    with open_reader(archive(tmp_path, metadata_json=b"[1]")) as reader:
+        assert set(reader.metadata) == {"names"}
+
+
 def test_an_archive_needs_no_configuration(tmp_path):
     with open_reader(archive(tmp_path, config_json=None, metadata_json=None)) as reader:
         assert "config.json" not in reader.objects

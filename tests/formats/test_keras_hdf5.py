@@ -105,6 +105,16 @@ def test_lists_in_parts_are_joined(tmp_path):
     assert listed(write(tmp_path / "x.h5", fill)) == expected
 
 
+def test_a_layer_that_is_listed_a_hundred_thousand_times_is_read_once(tmp_path):
+    def fill(file):
+        file["a/k"] = X
+        for part in range(5):
+            file.attrs[f"layer_names{part}"] = np.full(20_000, b"a")
+            file["a"].attrs[f"weight_names{part}"] = np.full(20_000, b"k")
+
+    assert listed(write(tmp_path / "x.h5", fill)) == ["a/k"]
+
+
 def test_a_layer_without_a_list_of_weights_has_those_below_it(tmp_path):
     def fill(file):
         file.attrs["layer_names"] = [b"a"]

@@ -565,3 +565,10 @@ def test_a_reader_that_fails_leaves_no_file_open(tmp_path):
         with pytest.raises(FormatError):
             LodTensorReader(path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_names_that_all_lie_in_subfolders_are_refused(tmp_path):
+    specs = [TensorSpec("scope/fc.w_0", FLOAT32, (2,)), TensorSpec("scope/fc.b_0", FLOAT32, (2,))]
+    with pytest.raises(MappingError, match="directly in it"):
+        open_writer(tmp_path / "params", specs)
+    assert not (tmp_path / "params").exists()

@@ -452,6 +452,7 @@ def test_other_pickles_and_files_are_not_recognised(tmp_path):
         torch_magic,
         pickle.dumps({"a": 1, "numpy": "numpy.core.multiarray _reconstruct"}),
         pickle.dumps([1, 2]),
+        pickle.dumps((5, np.ones(2))),
         pickle.dumps("StructuredToParameterName"),
         b"PK\x03\x04" + bytes(100),
         b'{"a": 1}',
@@ -538,6 +539,8 @@ def sliced(shape: object = (2, 3), slices: object = ("m@@.0", "m@@.1"), **more: 
 def test_slices_are_joined_in_the_order_of_their_table(tmp_path):
     with open_reader(pickled(tmp_path, sliced(slices=["m@@.1", "m@@.0"]))) as reader:
         assert reader.read("m").tolist() == [[0, 1, 0], [1, 2, 3]]
+        ((_, _, data),) = cases.read_facts(reader).values()
+        assert data == reader.read("m").tobytes()
         assert list(reader.tensors) == ["m"]
 
 

@@ -88,9 +88,11 @@ def test_only_persistable_tensors_count(tmp_path):
         variable("untyped", None),
         variable("tmp", persistable=0),
         variable("w"),
+        encode_bytes(3, variable("tmp_2", persistable=0)[2:] + encode_number(5, 1)),
+        encode_bytes(3, variable("v")[2:] + encode_number(4, 0)),
         encode_bytes(4, b"\xff an operator, which nobody parses"),
     )
-    assert variables(tmp_path / "m", program) == [Variable("w", (2,))]
+    assert variables(tmp_path / "m", program) == [Variable("v", (2,)), Variable("w", (2,))]
 
 
 def test_variables_of_all_blocks_count_once(tmp_path):
@@ -183,6 +185,7 @@ def test_programs_that_lie_are_refused(tmp_path, data):
 
 def test_a_program_of_too_many_variables_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(paddle_program, "MAX_TENSORS", 3)
+    assert len(variables(tmp_path / "m", block(*(variable(f"w{i}") for i in range(3))))) == 3
     with pytest.raises(FormatError, match="more than 3"):
         variables(tmp_path / "m", block(*(variable(f"w{i}") for i in range(4))))
 

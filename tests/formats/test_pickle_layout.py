@@ -74,6 +74,13 @@ def test_names_of_any_length_are_written_as_the_pickler_does(name):
     assert laid_out(arrays) == pickle.dumps(arrays, protocol=4)
 
 
+@as_numpy_1
+def test_a_name_that_only_reads_like_another_text_is_another_object():
+    # Joined, for a literal could be the very object that NumPy has.
+    arrays = {"".join(("f", "4")): np.ones(2, np.float32), "".join(("nd", "array")): np.ones(2, np.float32)}
+    assert laid_out(arrays) == pickle.dumps(arrays, protocol=4)
+
+
 @settings(max_examples=100)
 @given(st.dictionaries(strategies.WILD_NAMES, strategies.arrays(DTYPES), max_size=8))
 def test_numpy_loads_a_layout(arrays):

@@ -339,6 +339,7 @@ def test_nothing_that_a_pickle_asks_for_is_run(tmp_path, protocol):
         b"cbuiltins\nset\n}b.",
         b"cbuiltins\nset\n]R.",
         b"cbuiltins\nset\nNR.",
+        b"cbuiltins\nint\n)R.",
         b"cargparse\nNamespace\n)}S'a'\nK\x01s\x92.",
         b"cargparse\nNamespace\nK\x05\x85R.",
     ],

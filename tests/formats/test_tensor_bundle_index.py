@@ -50,9 +50,17 @@ def test_fields_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
     odd = encode_number(9, 5) + encode_bytes(10, b"\xff") + encode_fixed32(11, 5) + encode_number(6, 5)
     odd += encode_bytes(4, b"x") + encode_tag(12, 1) + bytes(8)
     shape = encode_bytes(2, encode_number(1, 3) + encode_bytes(2, "batch")) + encode_number(9, 9)
+    shape += encode_bytes(9, encode_number(1, 7)) + encode_number(2, 7)
     value = encode_number(1, 1) + encode_bytes(2, shape) + odd + encode_number(5, 12)
     (found,) = read(tmp_path, {b"a": value}, header() + odd).entries.values()
     assert found == Entry(DTYPES["float32"], (3,), 0, 0, 12, 0)
+
+
+def test_fields_of_slices_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
+    row = Slice((0,), (2,))
+    box = encode_bytes(1, encode_number(2, 2)) + encode_bytes(9, encode_number(2, 7)) + encode_number(1, 7)
+    entries = {b"v": entry(shape=(2,), size=0) + encode_bytes(7, box), row.key("v"): entry(shape=(2,), size=8)}
+    assert read(tmp_path, entries).entries["v"].slices == (row,)
 
 
 def test_the_last_of_a_repeated_field_counts(tmp_path: Path) -> None:

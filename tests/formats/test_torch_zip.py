@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from interlingua.errors import FormatError, MappingError, OutputError
 from interlingua.formats import torch_zip, torch_zip_writer
-from interlingua.formats.base import TensorSpec
+from interlingua.formats.base import SourceFile, TensorSpec
 from interlingua.formats.dtypes import DTYPES, FLOAT32, INT64
 from interlingua.formats.registry import probe
+from interlingua.formats.zip_directory import read_directory
 from tests.formats import strategies
 from tests.formats import torch_cases as cases
 from tests.formats.hostile import check_reader, damaged
@@ -475,6 +476,16 @@ def test_more_than_four_gigabytes_are_written_and_read_through_64_bit_fields(tmp
     loaded = torch.load(path, mmap=True)
     assert bytes(loaded["big"][-3:].tolist()) == b"end"
     assert loaded["first"].view(torch.uint8).tolist() == list(b"firsttt!")
+
+
+def test_more_members_than_16_bits_can_count_are_written(tmp_path):
+    specs = [TensorSpec(f"t{i}", FLOAT32, (0,)) for i in range(65_534)]
+    with torch_zip.open_writer(tmp_path / "m.bin", specs) as writer:
+        writer.finish()
+    with SourceFile(tmp_path / "m.bin") as file:
+        assert len(read_directory(file)) == 65_537
+    with zipfile.ZipFile(tmp_path / "m.bin") as found:
+        assert found.namelist()[-2:] == ["m/data/65533", "m/version"]
 
 
 # Zips that lie
