@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.measure import Job, Row, in_turn
+from benchmarks.measure import Job, Row, in_turn, run
 from benchmarks.models import SIZES, Size, make_model
 from benchmarks.owners import OWNERS, code
 from interlingua.formats.registry import CONTAINERS, Container
@@ -110,8 +110,20 @@ def container_jobs(source: Path, weights: Path, held: Path, container: Container
         target = peer / weights.name
         program = f"import os, sys; os.mkdir(os.path.dirname(sys.argv[2]))\n{code(container.name)}"
         command = [sys.executable, "-c", program, str(weights), str(target)]
-        jobs.append(Job(f"{OWNERS[container.name][0]}: load, save", command, peer))
+        jobs += working([Job(f"{OWNERS[container.name][0]}: load, save", command, peer)])
     return jobs
+
+
+def working(jobs: list[Job]) -> list[Job]:
+    """Return those of the jobs that can be run here; say of the others why not."""
+    able = []
+    for job in jobs:
+        try:
+            run(job)
+            able.append(job)
+        except RuntimeError as error:
+            print(f"left out: {str(error).strip().splitlines()[0]} ... {str(error).strip().splitlines()[-1]}")
+    return able
 
 
 def starts(source: Path, folder: Path) -> list[Job]:

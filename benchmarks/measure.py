@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,18 @@ class Row:
     ratio: float
 
 
+LAUNCHER = """
+import json, os, sys, time
+started = time.perf_counter()
+child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
+_, status, usage = os.wait4(child, 0)
+wall = time.perf_counter() - started
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10]))
+"""
+"""Runs a command and accounts for it. A process of its own, and a small one: a child's peak of memory is never
+less than what its parent had when it was started."""
+
+
 def run(job: Job) -> Run:
     """Run a job once.
 
@@ -56,15 +68,12 @@ def run(job: Job) -> Run:
         RuntimeError: it failed, or did not do what it should.
     """
     _delete(job.target)
-    started = time.perf_counter()
-    process = subprocess.Popen(job.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    error = process.stderr.read().decode() if process.stderr else ""
-    if process.returncode != 0 or not job.check():
-        raise RuntimeError(f"{job.name} failed ({process.returncode}): {error[-2000:]}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+    command = [sys.executable, "-I", "-S", "-c", LAUNCHER, *job.command]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, wall, cpu, memory = json.loads(done.stdout)
+    if code != 0 or not job.check():
+        raise RuntimeError(f"{job.name} failed ({code}): {done.stderr[-2000:]}")
+    return Run(wall, cpu, memory)
 
 
 def in_turn(jobs: Sequence[Job], runs: int) -> list[Row]:

@@ -22,8 +22,11 @@ tf.raw_ops.SaveV2(prefix=target, tensor_names=names, shape_and_slices=[""] * len
         "h5py",
         """
 import h5py
+def copy(name, found):
+    if isinstance(found, h5py.Dataset):
+        b.create_dataset(name, data=found[()])
 with h5py.File(source) as a, h5py.File(target, "w") as b:
-    a.visititems(lambda name, x: b.create_dataset(name, data=x[()]) if isinstance(x, h5py.Dataset) else None)
+    a.visititems(copy)
 """,
     ),
     "npz": ("numpy", "import numpy as np; np.savez(target, **np.load(source))"),

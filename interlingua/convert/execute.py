@@ -30,18 +30,33 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """A place in a file that keeps its identity when it is renamed: device, inode, and offset in bytes."""
+
+    device: int
+    inode: int
+    offset: int
+
+
+def spot(fd: int, offset: int) -> Spot:
+    """Return the place at ``offset`` of the file that is open at ``fd``."""
+    status = os.fstat(fd)
+    return Spot(status.st_dev, status.st_ino, offset)
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """What carrying out a plan has put where.
 
     Attributes:
         lost: what narrowing casts lost, for the tensors of which they lost something.
-        offsets: (output's path, tensor's name) -> offset in that file, for the tensors whose bytes were read
-            back and found equal to the source's.
+        places: (output's path, tensor's name) -> where its bytes are, for the tensors whose bytes were read back
+            and found equal to the source's.
         files: every file written, by its path in the output's folder, those of the weights first.
     """
 
     lost: tuple[Lost, ...]
-    offsets: Mapping[tuple[str, str], int]
+    places: Mapping[tuple[str, str], Spot]
     files: tuple[str, ...]
 
 
@@ -82,7 +97,7 @@ def execute(
     for text in plan.texts:
         _write_text(folder / text.path, text.content)
     lost: list[Lost] = []
-    offsets: dict[tuple[str, str], int] = {}
+    places: dict[tuple[str, str], Spot] = {}
     files: list[str] = []
     for output in plan.outputs:
         path = folder / output.path
@@ -90,23 +105,23 @@ def execute(
             path.parent.mkdir(parents=True, exist_ok=True)
             with _open_writer(output, path) as writer:
                 for done in _stream(output, writer, readers, verify, stop, tell):
-                    if done.offset is not None:
-                        offsets[output.path, done.lost.name] = done.offset
+                    if done.place is not None:
+                        places[output.path, done.lost.name] = done.place
                     if done.lost.losses:
                         lost.append(done.lost)
                 writer.finish()
                 files += [written.relative_to(folder).as_posix() for written in writer.paths]
         except OSError as error:
             raise output_error(error, path) from error
-    return Written(tuple(lost), offsets, (*files, *(text.path for text in plan.texts)))
+    return Written(tuple(lost), places, (*files, *(text.path for text in plan.texts)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """One tensor written; its offset where it was read back."""
+    """One tensor written; its place where it was read back."""
 
     lost: Lost
-    offset: int | None
+    place: Spot | None
 
 
 def _stream(
@@ -119,9 +134,9 @@ def _stream(
         name = step.target.name
         with writer.slot(name) as slot:
             checksum, losses = write_step(step, readers, slot, writer.checksum, tell, verify=verify)
-            offset = slot.offset if verify and step.is_copy else None
+            place = spot(slot.fd, slot.offset) if verify and step.is_copy else None
         writer.seal(name, checksum)
-        return _Done(Lost(name, step.target.elements, losses), offset)
+        return _Done(Lost(name, step.target.elements, losses), place)
 
     if len(steps) == 1:
         return [work(steps[0])]

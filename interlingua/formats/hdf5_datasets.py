@@ -140,13 +140,13 @@ def _read_layout(
     fields: Fields, datatype: Datatype, shape: tuple[int, ...], filters: tuple[Filter, ...]
 ) -> Contiguous | Chunked:
     nbytes = math.prod(shape) * datatype.size
-    version = fields.version(1, 2, 3, 4)
+    version = fields.version(1, 2, 3, 4, 5)  # 5, of HDF5 2.0, is laid out as 4 is
     rank = fields.uint(1) if version < 3 else 0
     kind = fields.uint(1)
     if version < 3:
         fields.take(5)
     if kind == _CHUNKED:
-        chunks = _new_chunks(fields, filters) if version == 4 else _old_chunks(fields, rank, filters)
+        chunks = _new_chunks(fields, filters) if version >= 4 else _old_chunks(fields, rank, filters)
         return _chunked(fields, chunks, datatype, shape)
     address = fields.address() if kind == _CONTIGUOUS else None
     fields.take(4 * rank)

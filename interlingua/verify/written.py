@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from interlingua.convert.execute import Written
+from interlingua.convert.execute import Written, spot
 from interlingua.convert.plan import SOURCE, Piece, Plan, Step
 from interlingua.convert.planning import whole
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
@@ -62,11 +62,11 @@ def _proven(
         if name not in ours or native not in steps or not step.is_copy or ours[name].target != step.target:
             continue
         path, made = steps[native]
-        offset = written.offsets.get((path, native))
         extents = result.reader.extents(native)
-        if offset is None or extents is None or len(extents) != 1 or extents[0].offset != offset:
+        if extents is None or len(extents) != 1 or extents[0].nbytes != made.target.nbytes:
             continue
-        lies_there = extents[0].file.path.name == Path(path).name and extents[0].nbytes == made.target.nbytes
+        with extents[0].file.held() as fd:
+            lies_there = written.places.get((path, native)) == spot(fd, extents[0].offset)
         if lies_there and made.is_copy and resolve(made.pieces, step.pieces[0]) == ours[name].pieces:
             found.add(name)
     return found

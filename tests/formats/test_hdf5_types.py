@@ -170,7 +170,7 @@ def test_a_shape_of_too_many_axes_is_refused(tmp_path):
 
 
 def test_an_axis_without_end_is_refused(tmp_path):
-    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", (0, 0x57)))
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("x", (0, 0x57), "f4"))
     at = path.read_bytes().index(address(0) + address(0x57))
     with pytest.raises(FormatError, match="axis without end"):
         open_reader(patch(path, at + 8, b"\xff" * 8))
