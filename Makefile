@@ -70,6 +70,7 @@ $(VENV)/made $(VENV_NUMPY2)/made: %/made:
 
 $(VENV)/core: $(VENV)/made $(SETUP)
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable .
+	@$(BIN)/python -m compileall -q interlingua  # an editable install is not compiled by pip
 	@touch $@
 
 $(VENV)/tools: $(VENV)/core

@@ -131,13 +131,13 @@ class KerasWriter(Hdf5Writer):
     """Writes weights so that ``load_weights``, by order or by name, and transformers' TF classes read them.
 
     A tensor's layer is its name up to the first slash, or the longest of the layers listed in ``metadata`` that its
-    name begins with. Where the two are equal, the tensor is listed itself, as in the shards of transformers.
+    name begins with. A name without a slash is its own layer and listed itself, as in the shards of transformers.
 
     Metadata that is used: ``layer_names`` (JSON list: layers in order, those without weights too), ``backend``,
     ``keras_version``.
 
     Raises:
-        MappingError: a name has no layer, or bfloat16 is asked for: Keras writes it here, but cannot read it back.
+        MappingError: a name is a layer's too, or bfloat16 is asked for: Keras writes it here, but cannot read it back.
     """
 
     container = "keras-hdf5"
@@ -180,12 +180,6 @@ class KerasWriter(Hdf5Writer):
             parts = name.split("/")
             prefixes = ("/".join(parts[:count]) for count in range(len(parts), 0, -1))
             layer = next((prefix for prefix in prefixes if prefix in given), parts[0])
-            if layer == name and layer not in given:
-                raise MappingError(
-                    f"{self.container} keeps weights in layers, and {name!r} names none.",
-                    names=(name,),
-                    hint="Choose another container with --container.",
-                )
             layers.setdefault(layer, [])
             if layer != name:
                 layers[layer].append(name[len(layer) + 1 :])

@@ -261,9 +261,15 @@ def test_a_name_too_long_for_any_attribute_is_refused(tmp_path):
         save(tmp_path / "x.h5", ["/".join(["layer", *["x" * 40_000] * 2])])
 
 
-def test_a_weight_without_a_layer_is_refused(tmp_path):
-    with pytest.raises(MappingError, match="'kernel' names none"):
-        save(tmp_path / "x.h5", ["kernel"])
+def test_a_name_without_a_layer_is_its_own(tmp_path):
+    save(tmp_path / "x.h5", ["embeddings.word.weight", "dense/kernel:0"])
+    assert listed(tmp_path / "x.h5") == ["embeddings.word.weight", "dense/kernel:0"]
+
+
+def test_a_tensor_and_a_layer_of_one_name_are_refused(tmp_path):
+    with pytest.raises(MappingError, match="'dense' cannot be the path"):
+        save(tmp_path / "x.h5", ["dense", "dense/kernel:0"])
+    assert not (tmp_path / "x.h5").exists()
 
 
 def test_bfloat16_that_keras_could_not_load_again_is_refused(tmp_path):
