@@ -17,7 +17,7 @@ SECONDS := 60
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/core ## convert a real BERT to every dialect and back, and compare fingerprints
@@ -30,7 +30,7 @@ test: $(VENV)/supported lint $(VENV)/all ## lint, type check, and run the whole 
 
 .PHONY: test-core
 test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest NumPy
-	@$(BIN)/python -m benchmarks.minilm $(DEMO)
+	@$(VENV_NUMPY2)/bin/python -m benchmarks.minilm $(DEMO)
 	$(VENV_NUMPY2)/bin/python $(PYTEST)
 
 .PHONY: lint
@@ -42,6 +42,10 @@ lint: $(VENV)/tools ## ruff and mypy
 .PHONY: fuzz
 fuzz: $(VENV)/fuzz ## fuzz every reader; SECONDS=3600 for each of them, TARGETS='npz hdf5' for some
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
+.PHONY: fuzz-briefly
+fuzz-briefly: $(VENV)/fuzz ## fuzz every reader with the same few thousand inputs each time
+	$(BIN)/python -m tests.fuzz --runs 3000 $(TARGETS)
 
 .PHONY: bench
 bench: $(VENV)/all ## time conversions beside cp; ARGS='--size large' for more

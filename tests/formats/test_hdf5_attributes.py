@@ -45,7 +45,11 @@ def values(draw):
         return np.array(raw, f"S{max(map(len, raw), default=1) or 1}"), texts
     dtype = np.dtype(draw(NUMBERS))
     count = draw(st.integers(0, 5)) if kind == "numbers" else 1
-    array = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 2, count).astype(dtype) * dtype.type(1)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    if dtype.kind in "iu":
+        array = np.frombuffer(rng.bytes(count * dtype.itemsize), dtype)
+    else:
+        array = rng.integers(0, 2, count).astype(dtype)
     return (array, array.tolist()) if kind == "numbers" else (array[0], array[0].item())
 
 

@@ -7,6 +7,8 @@ from where the test suite replays it ever after. Needs atheris (``pip install at
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="CONTAINER", help=f"of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, help="stop after so many inputs, which are the same each time")
     parser.add_argument("--corpus", type=Path, help="where inputs that reach new code are kept (default: nowhere)")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
@@ -33,15 +36,23 @@ def main() -> None:
         for name in arguments.targets or TARGETS:
             corpus = (arguments.corpus or Path(temporary)) / name
             seed_corpus(TARGETS[name], corpus)
-            (REGRESSIONS / name).mkdir(parents=True, exist_ok=True)
-            limits = [f"-max_total_time={arguments.seconds}", "-timeout=20", "-rss_limit_mb=1024", "-max_len=65536"]
-            artifacts = f"-artifact_prefix={REGRESSIONS / name}/"
-            command = [sys.executable, "-m", "tests.fuzz", "--inside", name, str(corpus), *limits, artifacts]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            ends = (
+                [f"-max_total_time={arguments.seconds}"]
+                if arguments.runs is None
+                else [f"-runs={arguments.runs}", "-seed=1"]
+            )
+            limits = [*ends, "-timeout=20", "-rss_limit_mb=1024", "-max_len=65536"]
+            found = Path(temporary) / f"{name}-found"
+            found.mkdir()
+            command = [sys.executable, "-m", "tests.fuzz", "--inside", name, str(corpus), *limits]
+            command.append(f"-artifact_prefix={found}/")
+            steady = {**os.environ, "PYTHONHASHSEED": "0"}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=steady)
             runs = [line for line in done.stderr.splitlines() if line.startswith("Done ")]
             print(f"{name}: {runs[-1] if runs else 'stopped early'}", flush=True)
             if done.returncode:
                 failed.append(name)
+                shutil.copytree(found, REGRESSIONS / name, dirs_exist_ok=True)
                 print(done.stderr[-3000:])
     if failed:
         sys.exit(f"broken promises: {', '.join(failed)}; see {REGRESSIONS}")
