@@ -317,9 +317,12 @@ def test_the_checksum_that_the_source_keeps_is_checked_on_the_way(
     with small():
         assert write(tmp_path, step, {SOURCE: source}, written)[0] == array.tobytes()
         source.sums["x"] = kind, right ^ 1
-        with pytest.raises(FormatError, match="'x' does not have the checksum") as caught:
-            write(tmp_path, step, {SOURCE: source}, written)
-    assert caught.value.path == source.path
+        for verify in (False, True):
+            with (tmp_path / "out").open("r+b") as file:
+                slot = Slot(file.fileno(), 0)
+                with pytest.raises(FormatError, match="'x' does not have the checksum") as caught:
+                    write_step(step, {SOURCE: source}, slot, written, lambda _: None, verify=verify)
+            assert caught.value.path == source.path
 
 
 def test_a_reader_that_computes_holds_its_checksum_against_the_data_itself(tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlingua.errors import FormatError
+from interlingua.formats.registry import open_container
 from interlingua.formats.sharded import ShardedReader, read_index
 from tests.formats.hostile import check_reader
 from tests.formats.strategies import PLAIN_NAMES, Case, cases, equal_bits
@@ -65,6 +66,14 @@ def test_shards_of_pytorch_are_read_and_their_objects_told(tmp_path: Path) -> No
         assert reader.read("a").tolist() == [0, 1, 2]
         assert reader.parts == ("torch-zip",)
         assert reader.objects == {"epoch": 7}
+
+
+def test_the_checksums_that_shards_keep_are_handed_on(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=A)
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "x.npz"}}')
+    with ShardedReader(tmp_path / INDEX) as reader, open_container(tmp_path / "x.npz") as alone:
+        assert reader.expected_checksum("a") == alone.expected_checksum("a")
+        assert alone.expected_checksum("a") is not None
 
 
 @pytest.mark.parametrize(

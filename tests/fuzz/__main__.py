@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
     if arguments.inside:
-        fuzz(arguments.inside, rest)
+        fuzz(arguments.inside, [*arguments.targets, *rest])
         return
     failed = []
     with tempfile.TemporaryDirectory() as temporary:
