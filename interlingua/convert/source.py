@@ -304,10 +304,15 @@ def _find_model(found: Checkpoint, strict: bool) -> None:
         found.match = match(dialect, table, shapes, found.native_config, asked.submodel)
         _settle_copies(found, found.match)
         found.sidecars = _sidecars(found, dialect.folder.sidecars)
+        if "modules.json" in found.sidecars:
+            found.match = replace(found.match, notes=(*found.match.notes, SENTENCES))
     except (MappingError, FormatError, UsageError) as error:
         if strict:
             raise
         found.match, found.problem = None, found.problem or error
+
+
+SENTENCES = "It is a sentence-transformers folder: its modules (pooling and the like) stand beside the encoder."
 
 
 def _unrecognised(found: Checkpoint, known: list[str]) -> FormatError:

@@ -73,6 +73,24 @@ _TABLE = (
 
 DTYPES: dict[str, DType] = {dtype.name: dtype for dtype in _TABLE}
 
+NUMPY_CODES = {
+    "b1": "bool",
+    "i1": "int8",
+    "i2": "int16",
+    "i4": "int32",
+    "i8": "int64",
+    "u1": "uint8",
+    "u2": "uint16",
+    "u4": "uint32",
+    "u8": "uint64",
+    "f2": "float16",
+    "f4": "float32",
+    "f8": "float64",
+    "c8": "complex64",
+    "c16": "complex128",
+}
+"""NumPy's codes for element types, less the byte order, as ``.npy`` headers and pickled arrays have them."""
+
 BOOL = DTYPES["bool"]
 INT8 = DTYPES["int8"]
 INT16 = DTYPES["int16"]

@@ -40,7 +40,7 @@ from interlingua.formats.base import (
     refuse_dtype,
     write_at,
 )
-from interlingua.formats.dtypes import DTYPES, DType
+from interlingua.formats.dtypes import DTYPES, NUMPY_CODES, DType
 from interlingua.formats.registry import Probe
 from interlingua.formats.strided import FileRegion, Gathered, Source, View, column_major, row_major
 from interlingua.formats.zip_directory import (
@@ -77,24 +77,8 @@ RATIO_FLOOR = 1 << 30
 """A packed column-major array is unpacked to a temporary file first; larger ones, relative to what they take packed
 or absolutely, are refused."""
 
-TYPES = {
-    "b1": "bool",
-    "i1": "int8",
-    "i2": "int16",
-    "i4": "int32",
-    "i8": "int64",
-    "u1": "uint8",
-    "u2": "uint16",
-    "u4": "uint32",
-    "u8": "uint64",
-    "f2": "float16",
-    "f4": "float32",
-    "f8": "float64",
-    "c8": "complex64",
-    "c16": "complex128",
-    "V2": "bfloat16",
-}
-"""NumPy's codes for element types, less the byte order."""
+TYPES = {**NUMPY_CODES, "V2": "bfloat16"}
+"""Codes for element types; NumPy writes ml_dtypes' bfloat16 as two opaque bytes."""
 
 _CODE_OF = {name: code for code, name in TYPES.items()}
 

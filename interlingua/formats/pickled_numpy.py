@@ -14,7 +14,7 @@ from bisect import bisect_right
 
 from interlingua.errors import FormatError
 from interlingua.formats.base import Extent, SourceFile
-from interlingua.formats.dtypes import DTYPES, DType
+from interlingua.formats.dtypes import DTYPES, NUMPY_CODES, DType
 from interlingua.formats.pickles import Global, Inert, Make, Span, TextSpan, describe, refuse_call
 from interlingua.formats.strided import (
     BlockReader,
@@ -27,23 +27,6 @@ from interlingua.formats.strided import (
     column_major,
     row_major,
 )
-
-_CODES = {
-    "b1": "bool",
-    "i1": "int8",
-    "i2": "int16",
-    "i4": "int32",
-    "i8": "int64",
-    "u1": "uint8",
-    "u2": "uint16",
-    "u4": "uint32",
-    "u8": "uint64",
-    "f2": "float16",
-    "f4": "float32",
-    "f8": "float64",
-    "c8": "complex64",
-    "c16": "complex128",
-}
 
 _ML_DTYPES = ("bfloat16", *(name for name in DTYPES if name.startswith("float8")))
 
@@ -74,7 +57,7 @@ class PickledDType(Inert):
     __slots__ = ("big_endian", "dtype")
 
     def __init__(self, code: object, _align: object = False, _copy: object = True) -> None:
-        name = _CODES.get(code) if isinstance(code, str) else None
+        name = NUMPY_CODES.get(code) if isinstance(code, str) else None
         if isinstance(code, Global) and code.module == "ml_dtypes":
             name = code.name
         if name is None:
