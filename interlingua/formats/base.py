@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 """Bytes moved at a time: large enough to hide the cost of a call, small enough to stay in a core's cache."""
 
+MAX_BYTES = 1 << 63
+"""Bytes, an axis without elements counted as one, from which on NumPy makes no array, not even an empty one."""
+
 MAX_DIMENSIONS = 32
 """More axes than any framework's tensor has: a shape beyond it is refused as broken."""
 
@@ -277,6 +280,8 @@ def checked_shape(
             path=path,
             offset=offset,
         )
+    if math.prod(max(1, size) for size in shape) * dtype.itemsize >= MAX_BYTES:
+        raise FormatError(f"{what} has an impossible shape, however empty", path=path, offset=offset)
     return shape
 
 

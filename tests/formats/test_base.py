@@ -134,7 +134,20 @@ def test_extents_read_as_their_concatenation(tmp_path_factory, data: bytes, draw
 
 @pytest.mark.parametrize(
     "dims",
-    [[-1], [2, -3], [1.0], [True], ["2"], [None], [[2]], [1] * 33, [1 << 63, 0], [0, 10**4000], [10**4000] * 3],
+    [
+        [-1],
+        [2, -3],
+        [1.0],
+        [True],
+        ["2"],
+        [None],
+        [[2]],
+        [1] * 33,
+        [1 << 63, 0],
+        [0, 1 << 62, 2],
+        [0, 10**4000],
+        [10**4000] * 3,
+    ],
     ids=lambda dims: str(dims)[:20],
 )
 def test_an_impossible_shape_is_refused(dims: list[object]) -> None:

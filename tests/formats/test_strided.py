@@ -114,6 +114,18 @@ def test_big_views_are_gathered_across_tiles_and_windows(tmp_path):
     assert np.array_equal(np.frombuffer(out, np.uint32).reshape(3000, 5000), array.T)
 
 
+def test_what_is_kept_of_a_view_is_at_most_a_tile(monkeypatch):
+    monkeypatch.setattr(strided, "TILE", 4096)
+    storage = np.random.default_rng(0).bytes(80_000)
+    view = View(FLOAT64, (100, 100), (1, 100))
+    reader = Gathered(MemoryRegion(storage), view)
+    out = memoryview(bytearray(view.nbytes))
+    for start in range(0, view.nbytes, 800):
+        reader.read_into(start, out[start : start + 800])
+        assert len(reader.tile) <= 4096
+    assert out == by_numpy(view, storage)
+
+
 def test_far_elements_are_read_one_by_one_and_not_with_all_between_them(tmp_path):
     read = []
 
