@@ -8,7 +8,6 @@ import errno
 import fcntl
 import glob
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ def staging(destination: Destination) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _clear_remains(parent, stem)
-        folder = parent / f"{stem}{secrets.token_hex(RANDOM // 2)}"
+        folder = parent / f"{stem}{os.urandom(RANDOM // 2).hex()}"
         folder.mkdir(mode=0o777)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

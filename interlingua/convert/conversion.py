@@ -12,11 +12,12 @@ from pathlib import Path
 
 from interlingua.convert.commit import Destination, commit, staging
 from interlingua.convert.execute import Lost, Written, execute
+from interlingua.convert.locate import find_weights
 from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, Plan
 from interlingua.convert.planning import Wanted, find_dtype, make_plan, plan_keep_names
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.stream import Readers
-from interlingua.errors import OutputError, UsageError
+from interlingua.errors import FormatError, OutputError, UsageError
 from interlingua.formats import registry as containers
 from interlingua.formats.base import Reader
 from interlingua.formats.plain_files import PlainFiles
@@ -103,6 +104,7 @@ def convert(
         if not dry_run:
             _refuse_self(opened, destination, plan)
             destination.check(plan.files)
+            _refuse_strangers(destination)
         if announce is not None:
             announce(plan)
         if dry_run:
@@ -186,6 +188,20 @@ def _refuse_self(opened: Checkpoint, destination: Destination, plan: Plan) -> No
         sources |= {above for path in sources for above in path.parents}
     for taken in sorted(targets & sources):
         raise OutputError(f"{taken}: the source is there.", hint="Choose another place for the output.")
+
+
+def _refuse_strangers(destination: Destination) -> None:
+    """Refuse to replace a folder that is no checkpoint, whatever ``--overwrite`` says: it is somebody's work."""
+    if destination.single_file or not destination.overwrite or not os.path.isdir(destination.path):
+        return
+    try:
+        if any(destination.path.iterdir()):
+            find_weights(destination.path)
+    except FormatError as error:
+        raise OutputError(
+            f"{destination.path}: is not replaced, since it is not one checkpoint: {error.message}.",
+            hint="Choose another place, or clear it away yourself.",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -406,3 +406,13 @@ def test_the_package_offers_what_the_commands_do(source: Path, tmp_path: Path) -
     assert Asked() == Asked(None, None, None, None, None)
     with interlingua.open(source / "model.safetensors") as alone:
         assert alone.heads == ALL
+
+
+def test_a_folder_that_is_no_checkpoint_is_never_replaced(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("years of it")
+    with pytest.raises(OutputError, match="is not replaced"):
+        interlingua.convert(source, tmp_path / "work", to="uer", overwrite=True, sync=False)
+    assert (tmp_path / "work" / "thesis.txt").read_text() == "years of it"
+    interlingua.convert(source, tmp_path / "out", to="uer", sync=False)
+    interlingua.convert(source, tmp_path / "out", to="uer", overwrite=True, sync=False)
