@@ -39,7 +39,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 """Settings of every command that has a name of its own: ``-h`` helps there too."""
 
 
-def failures(function: Command) -> Command:
+def failures(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --debug, and turn failures into one paragraph on standard error and an exit code."""
 
     @click.option("--debug", is_flag=True, help="Show a traceback on failure.")
@@ -57,7 +57,7 @@ def failures(function: Command) -> Command:
             click.echo(f"interlingua: {printable(message, MOST)}", err=True)
             sys.exit(code)
 
-    return guarded  # type: ignore[return-value]
+    return guarded
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

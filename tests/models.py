@@ -421,7 +421,8 @@ def fingerprints(arrays: Mapping[str, np.ndarray], heads: Iterable[str]) -> tupl
         lines.append(line)
         if name.startswith(("embeddings.", "encoder.")):
             encoder.append(line)
-    return tuple(hashlib.sha256("".join(some).encode()).hexdigest() for some in (lines, encoder))  # type: ignore[return-value]
+    model, encoder_alone = (hashlib.sha256("".join(some).encode()).hexdigest() for some in (lines, encoder))
+    return model, encoder_alone
 
 
 def sparse_safetensors(path: Path, listed: Mapping[str, tuple[int, ...]]) -> Path:
