@@ -410,6 +410,9 @@ def _opcodes(head: bytes) -> Iterator[tuple[str, object]]:
     """
     import pickletools
 
+    starts = {opcode.code for opcode in pickletools.opcodes if opcode.name in (*_PREAMBLE, *_CONTAINERS)}
+    if head[:1].decode("latin-1") not in starts:
+        return  # Not even an opcode's argument is looked at in a file of another kind.
     texts = ["", ""]
     try:
         for opcode, value, _ in pickletools.genops(head):
