@@ -16,9 +16,9 @@ from types import ModuleType
 
 import interlingua.mappings
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
-from interlingua.mappings.dialect import BASE, Dialect, FolderForm, Table
+from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
 from interlingua.mappings.registry import DIALECTS
-from interlingua.mappings.rules import Operation, PadRows, Rule
+from interlingua.mappings.rules import Operation, PadRows, Rule, SplitHeads
 from interlingua.mappings.schema import FAMILIES, LAYER, Family
 
 FOLDER = Path(__file__).resolve().parent
@@ -70,7 +70,12 @@ def schema_page() -> str:
 def family_section(family: Family) -> str:
     """Return the tensors of one family."""
     rows = (
-        (f"`{tensor.name}`", " x ".join(tensor.shape), tensor.part, f"`{tensor.tied_to}`" if tensor.tied_to else "")
+        (
+            f"`{tensor.name}`",
+            " x ".join(tensor.shape),
+            f"{tensor.part}, not in every model" if tensor.optional else tensor.part,
+            f"`{tensor.tied_to}`" if tensor.tied_to else "",
+        )
         for tensor in family.tensors
     )
     sizes = "; ".join(f"{symbol} is `{value}`" for symbol, value in family.sizes.items())
@@ -99,9 +104,7 @@ def dialect_page(dialect: Dialect, module: ModuleType) -> str:
         f"# `{dialect.name}`\n",
         f"{summary}\n\n{sources}\n",
         folder_section(dialect),
-        *(table_section(dialect, entry) for entry in dialect.tables.values()),
-        config_section(dialect.config),
-        conventions_section(dialect),
+        *(section for entry in dialect.tables.values() for section in family_sections(entry)),
     ]
     return "\n".join(parts)
 
@@ -121,14 +124,19 @@ def folder_section(dialect: Dialect) -> str:
     return "## Folder\n\nThe first container is the default.\n\n" + table(("what", "file"), rows)
 
 
-def table_section(dialect: Dialect, entry: Table) -> str:
+def family_sections(entry: Table) -> tuple[str, ...]:
+    """Return all on one family in a dialect: tensors, configuration, forward conventions."""
+    return table_section(entry), config_section(entry.config), conventions_section(entry)
+
+
+def table_section(entry: Table) -> str:
     """Return the tensors of one family in a dialect, canonical and native names side by side."""
     rows = (rule_row(rule, entry) for rule in entry.rules)
     return (
-        f"## Tensors of {entry.family.name}\n\n"
+        f"## {entry.family.name}\n\n"
         f"Layer 0 stands for every layer.\n\n"
         f"{table(('canonical', 'native', 'operation', 'also read'), rows)}\n"
-        + "".join(f"- {quirk}\n" for quirk in quirks(dialect, entry))
+        + "".join(f"- {quirk}\n" for quirk in quirks(entry))
     )
 
 
@@ -153,17 +161,23 @@ def rule_row(rule: Rule, entry: Table) -> tuple[str, ...]:
 
 def shown(native: str, entry: Table) -> str:
     """Return a native name of layer 0, with the prefix that a model with heads has."""
-    return f"`{native.replace(LAYER, '0').replace(BASE, entry.base)}`"
+    name = entry.models.get(entry.architectures[0][0], "") if entry.models else ""
+    native = native.replace(LAYER, entry.numbering.spell(0)).replace(BASE, entry.base).replace(MODEL, name)
+    return f"`{native}`"
 
 
 def operation(done: Operation) -> str:
     """Say what an operation does on the way to the native tensor."""
     if isinstance(done, PadRows):
-        return f"{done.before} more row{'s' if done.before > 1 else ''} in front"
-    return "transposed"
+        count = abs(done.before)
+        return f"{count} {'more' if done.before > 0 else 'fewer'} row{'s' if count > 1 else ''} in front"
+    if isinstance(done, SplitHeads):
+        return "`[heads, size]`"
+    shapes = {None: "", 0: ", `[heads, size, out]`", 1: ", `[in, heads, size]`"}
+    return f"transposed{shapes[done.heads]}"
 
 
-def quirks(dialect: Dialect, entry: Table) -> Iterable[str]:
+def quirks(entry: Table) -> Iterable[str]:
     """Yield sentences on what the table's rows do not show."""
     if entry.base:
         yield f"`{entry.base}` stands before the encoder's names in a model with heads; a bare encoder has no prefix."
@@ -171,6 +185,8 @@ def quirks(dialect: Dialect, entry: Table) -> Iterable[str]:
         yield f"Read before the encoder's names: {listed(entry.bases)}, or nothing."
     for old, new in entry.renames:
         yield f"Names that end in `{old}` are read as `{new}`."
+    if entry.slots:
+        yield f"Left by a training run, and no part of the model: {listed(entry.slots)}."
     if entry.buffers:
         yield f"Buffers, which are no part of the model: {listed(sorted(entry.buffers))}."
     if entry.find_task is not None:
@@ -180,8 +196,8 @@ def quirks(dialect: Dialect, entry: Table) -> Iterable[str]:
     if entry.architectures:
         classes = (f"`{name}` ({', '.join(sorted(heads)) or 'none of these'})" for name, heads in entry.architectures)
         yield f"Classes, by the heads that they need: {', '.join(classes)}."
-    if dialect.head_counts:
-        counts = ", ".join(f"{hidden}: {count}" for hidden, count in dialect.head_counts.items())
+    if entry.head_counts:
+        counts = ", ".join(f"{hidden}: {count}" for hidden, count in entry.head_counts.items())
         yield f"Attention heads where nothing states them, by hidden size: {counts}."
 
 
@@ -196,7 +212,7 @@ def config_section(config: ConfigTable) -> str:
         )
         for name in names
     )
-    parts = ["## Configuration\n", table(("canonical", "keys", "where nothing is said"), rows)]
+    parts = ["### Configuration\n", table(("canonical", "keys", "where nothing is said"), rows)]
     spelled = ", ".join(f"`{native}` is `{canonical}`" for native, canonical in config.activations.items())
     parts.append(f"- Activations: {spelled}.")
     if config.constants:
@@ -211,11 +227,19 @@ def config_section(config: ConfigTable) -> str:
     return "\n".join(parts) + "\n"
 
 
-def conventions_section(dialect: Dialect) -> str:
-    """Return how a dialect's system computes."""
-    how = dialect.conventions
+def conventions_section(entry: Table) -> str:
+    """Return how a dialect's system computes a family."""
+    how = entry.conventions
     epsilon = "the configuration's" if how.layer_norm_eps is None else f"always {how.layer_norm_eps:g}"
-    return f"## Forward\n\nLayerNorm: {LAYER_NORMS[how.layer_norm]}. Epsilon: {epsilon}. Source: {how.source}.\n"
+    values = (
+        ("LayerNorm", LAYER_NORMS[how.layer_norm]),
+        ("epsilon", epsilon),
+        ("added to masked scores", how.mask),
+        ("positions", how.positions),
+        ("embedding of the padding token", how.pad_row),
+        ("source", how.source),
+    )
+    return f"### Forward\n\n{table(('what', 'how'), values)}"
 
 
 # -- Markdown

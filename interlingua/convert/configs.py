@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from interlingua.errors import FormatError, MappingError
-from interlingua.mappings.config import INTEGERS, NUMBERS, Config, ConfigTable, Json
+from interlingua.mappings.config import FLAGS, INTEGERS, NUMBERS, REQUIRED, SOME, Config, ConfigTable, Json
+from interlingua.mappings.conventions import activation_difference
 from interlingua.mappings.dialect import Dialect, Table
-from interlingua.mappings.match import Match
+from interlingua.mappings.match import HEADS, Match
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,16 @@ class Completed:
     notes: tuple[str, ...]
 
 
-def table_of(native: Mapping[str, Json], dialect: Dialect, dialects: Collection[Dialect]) -> ConfigTable | None:
-    """Return the table that a JSON object is written by: the dialect's own, else any that recognises it."""
-    tables = [dialect.config, *(other.config for other in dialects if other is not dialect)]
-    return next((table for table in tables if table.recognises(native)), None)
+def table_of(native: Mapping[str, Json], match: Match, dialects: Collection[Dialect]) -> ConfigTable | None:
+    """Return the table that a configuration is written by: the model's own, else any that recognises it.
+
+    Of those that do, one that it names its family of goes first, then one of the model's family.
+    """
+    own = [match.table, *(table for table in match.dialect.tables.values() if table is not match.table)]
+    others = [table for other in dialects if other is not match.dialect for table in other.tables.values()]
+    others.sort(key=lambda table: table.family.name != match.table.family.name)
+    found = [table.config for table in (*own, *others) if table.config.recognises(native)]
+    return next((table for table in found if table.claims(native)), next(iter(found), None))
 
 
 def parse(native: Mapping[str, Json], table: ConfigTable, name: str) -> dict[str, Json]:
@@ -32,6 +39,7 @@ def parse(native: Mapping[str, Json], table: ConfigTable, name: str) -> dict[str
         FormatError: a value is of the wrong kind.
         MappingError: a value makes it another architecture than the tables describe.
     """
+    native = table.unwrap(native)
     for key, allowed in table.only.items():
         if native.get(key, allowed[0]) not in allowed:
             raise MappingError(
@@ -56,7 +64,7 @@ def _checked(canonical: str, value: Json, what: str, table: ConfigTable) -> Json
         if not isinstance(value, str) or value not in table.activations:
             raise MappingError(f"{what} = {value!r} is an activation that is not known here.")
         return table.activations[value]
-    if canonical == "tie_word_embeddings" and type(value) is not bool:
+    if canonical in FLAGS and type(value) is not bool:
         raise FormatError(f"{what} = {value!r} is neither true nor false")
     if canonical in INTEGERS and (type(value) is not int or value < 0):
         raise FormatError(f"{what} = {value!r} is no whole number")
@@ -81,6 +89,7 @@ def complete(
     match: Match,
     name: str,
     tokens: int | None,
+    padding: int | None = None,
 ) -> Completed:
     """Return the whole canonical configuration of a matched source.
 
@@ -89,24 +98,33 @@ def complete(
         fallback: what an earlier conversion kept of another configuration of the same model.
         match: the tensors, whose shapes are the last word on sizes.
         name: the configuration's name in messages.
-        tokens: lines of the vocabulary; None where there is none.
+        tokens: tokens of the vocabulary; None where there is none.
+        padding: the padding token's row in it, where it has one.
 
     Raises:
         FormatError: configuration, weights and vocabulary contradict each other.
         MappingError: a value is neither stated, nor told by the shapes, nor defaulted by the system's code.
     """
-    sizes = {value: match.sizes[symbol] for symbol, value in match.table.family.sizes.items()}
-    sizes["num_hidden_layers"] = match.layers
+    family = match.table.family
+    sizes = {value: match.sizes[symbol] for symbol, value in family.sizes.items() if symbol in match.sizes}
+    sizes[family.counts] = match.layers
+    if HEADS in match.sizes:
+        sizes["num_attention_heads"] = match.sizes[HEADS]
     _check_sizes(sizes, values, name, tokens)
-    result: dict[str, Json] = {**fallback, **values, **sizes}
-    notes = []
+    result: dict[str, Json] = {**fallback, **values, **_expressed(fallback, values, match.table), **sizes}
+    result = {key: value for key, value in result.items() if key not in SOME or key in family.values}
+    if "use_task_id" in family.values:
+        result["use_task_id"] = "tasks" in match.sizes
+    if padding is not None:
+        result.setdefault("pad_token_id", padding)
+    notes = _spare_rows(sizes["vocab_size"], tokens)
     inferred = [f"{key} {size}" for key, size in sizes.items() if key not in values and key not in fallback]
     if inferred:
         notes.append(f"Read off the shapes: {', '.join(inferred)}.")
     if "num_attention_heads" not in result:
-        result["num_attention_heads"], note = _head_count(match.dialect, sizes["hidden_size"])
+        result["num_attention_heads"], note = _head_count(match, sizes["hidden_size"])
         notes.append(note)
-    notes += _apply_defaults(result, match.dialect)
+    notes += _apply_defaults(result, match)
     notes += _name_labels(result, values, match.sizes.get("labels"), name)
     if result["num_attention_heads"] < 1 or result["hidden_size"] % result["num_attention_heads"]:
         raise FormatError(
@@ -116,21 +134,41 @@ def complete(
     return Completed(Config(**result), tuple(notes))
 
 
-def _apply_defaults(result: dict[str, Json], dialect: Dialect) -> list[str]:
+def _spare_rows(rows: int, tokens: int | None) -> list[str]:
+    if tokens is None or tokens == rows:
+        return []
+    return [f"The word embedding has {rows - tokens} rows beyond the vocabulary's {tokens} tokens; they are kept."]
+
+
+def _expressed(kept: Mapping[str, Json], stated: Mapping[str, Json], table: Table) -> dict[str, Json]:
+    """Return the kept values that the stated ones do not contradict: they are how this system spells them."""
+    return {
+        key: value
+        for key, value in kept.items()
+        if key == "hidden_act"
+        and key in stated
+        and table.config.nearest_activation(value) == table.config.nearest_activation(stated[key])
+    }
+
+
+def _apply_defaults(result: dict[str, Json], match: Match) -> list[str]:
     """Fill in what the system's own code takes where nothing is said; return a sentence on it."""
-    if "attention_probs_dropout_prob" not in dialect.config.keys and "hidden_dropout_prob" in result:
+    config, family = match.table.config, match.table.family
+    if "attention_probs_dropout_prob" not in config.keys and "hidden_dropout_prob" in result:
         # A system with one dropout uses it in both places.
         result.setdefault("attention_probs_dropout_prob", result["hidden_dropout_prob"])
-    defaults = dialect.config.defaults
-    missing = [key for key in (*INTEGERS, *NUMBERS, "hidden_act") if key not in result]
+    missing = [key for key in (*REQUIRED, *family.values) if key not in result]
+    absent = {key for symbol, key in family.sizes.items() if symbol not in match.sizes}
+    stated = []
     for key in missing:
-        if key not in defaults:
+        if key in config.defaults:
+            result[key] = config.defaults[key]
+            stated.append(f"{key} {config.defaults[key]}")
+        elif key == "type_vocab_size" and key not in family.sizes.values():
+            result[key] = 0
+        elif key not in absent or key in REQUIRED:
             raise MappingError(f"Nothing tells the source's {key}.", hint="Pass its configuration with --config FILE.")
-        result[key] = defaults[key]
-    if not missing:
-        return []
-    stated = ", ".join(f"{key} {defaults[key]}" for key in missing)
-    return [f"As {dialect.title}'s own code has it where nothing is said: {stated}."]
+    return [f"As {match.dialect.title}'s own code has it where nothing is said: {', '.join(stated)}."] if stated else []
 
 
 def _name_labels(result: dict[str, Json], values: Mapping[str, Json], rows: int | None, name: str) -> list[str]:
@@ -164,14 +202,15 @@ def _check_sizes(sizes: Mapping[str, int], values: Mapping[str, Json], name: str
         )
 
 
-def _head_count(dialect: Dialect, hidden: int) -> tuple[int, str]:
-    if hidden in dialect.head_counts:
-        count = dialect.head_counts[hidden]
+def _head_count(match: Match, hidden: int) -> tuple[int, str]:
+    dialect, table = match.dialect, match.table
+    if hidden in table.head_counts:
+        count = table.head_counts[hidden]
         return (
             count,
             f"num_attention_heads {count}: what {dialect.title}'s own configuration of hidden size {hidden} has.",
         )
-    default = dialect.config.defaults.get("num_attention_heads")
+    default = table.config.defaults.get("num_attention_heads")
     if default and hidden % default == 0:
         return default, f"num_attention_heads {default}: {dialect.title}'s own default, since nothing states it."
     raise MappingError(
@@ -197,32 +236,48 @@ def spell(
     Raises:
         MappingError: the system has no word for the activation.
     """
-    form = dialect.config
-    native: dict[str, Json] = {**base} if base else {**form.constants}
+    form = table.config
+    flat = form.unwrap(base)
+    native: dict[str, Json] = {**flat} if base else {**form.constants}
     said = {**form.defaults, **parse(base, form, "the configuration kept as residue")} if base else {}
+    notes = []
     for canonical, value in config.as_dict().items():
         if canonical in form.keys and said.get(canonical) != value:
-            spelled = form.spell_activation(value) if canonical == "hidden_act" else value
+            spelled = form.nearest_activation(value) if canonical == "hidden_act" else value
             if spelled is None:
                 raise MappingError(f"{dialect.title} has no activation {value}.")
+            if canonical == "hidden_act" and form.activations[spelled] != value:
+                notes.append(activation_difference(value, form.activations[spelled]))
             native |= dict.fromkeys(form.keys[canonical], spelled)
     architecture = table.architecture(heads)
-    if architecture and not native.get("architectures"):
+    if architecture and form.architectures and not native.get("architectures"):
         native["architectures"] = [architecture]
     if base:
-        native |= {key: dtype for key in form.dtype_keys if key in base}
+        native |= {key: dtype for key in form.dtype_keys if key in flat}
         if form.labels and len(config.labels) > 1 and said.get("labels") != config.labels:
             native |= form.extras(config, heads)
     else:
         native |= {**form.extras(config, heads), **dict.fromkeys(form.dtype_keys[:1], dtype)}
-    return native, _unsaid(config, dialect)
+    notes += _unsaid(config, dialect, form)
+    return dict(form.wrap(native, base)), tuple(notes)
 
 
-def _unsaid(config: Config, dialect: Dialect) -> tuple[str, ...]:
-    keys = dialect.config.keys
-    if config.attention_probs_dropout_prob != config.hidden_dropout_prob and "attention_probs_dropout_prob" not in keys:
-        return (
+def _unsaid(config: Config, dialect: Dialect, form: ConfigTable) -> list[str]:
+    """Return sentences on values that the dialect's configuration has no key for, and its code takes otherwise."""
+    found = []
+    values = config.as_dict()
+    one_dropout = "attention_probs_dropout_prob" not in form.keys and "hidden_dropout_prob" in form.keys
+    if one_dropout and config.attention_probs_dropout_prob != config.hidden_dropout_prob:
+        found.append(
             f"{dialect.title} knows one dropout: {config.hidden_dropout_prob} is written, and the attention's "
-            f"{config.attention_probs_dropout_prob} is kept as residue.",
+            f"{config.attention_probs_dropout_prob} is kept as residue."
         )
-    return ()
+    if "hidden_act" not in form.keys and form.defaults.get("hidden_act", config.hidden_act) != config.hidden_act:
+        found.append(activation_difference(config.hidden_act, form.defaults["hidden_act"]))
+    others = ("hidden_dropout_prob", "max_relative_position")
+    unsaid = [key for key in others if key in values and key not in form.keys]
+    lost = [key for key in unsaid if values[key] != form.defaults.get(key, values[key])]
+    if lost:
+        stated = ", ".join(f"{key} {values[key]}" for key in lost)
+        found.append(f"{dialect.title}'s configuration has no place for {stated}.")
+    return found

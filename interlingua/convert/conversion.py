@@ -141,6 +141,7 @@ def _plan(opened: Checkpoint, target: Path, options: Options) -> tuple[Plan, Des
         max_shard=options.max_shard_size,
         residue=options.residue,
         single_file=target.name if single else None,
+        family=options.source.family,
     )
     return make_plan(opened, wanted), destination
 

@@ -21,8 +21,17 @@ def read_text(path: Path) -> str:
     Raises:
         FormatError: it is missing, too long, or no UTF-8.
     """
+    return decoded(_read(path), path)
+
+
+def decoded(raw: bytes, path: Path) -> str:
+    """Return the text that the bytes of a file are, a byte-order mark taken off.
+
+    Raises:
+        FormatError: it is no UTF-8.
+    """
     try:
-        return _read(path).decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError("is no UTF-8 text", path=path, offset=error.start) from error
 
@@ -61,12 +70,3 @@ def json_object(raw: bytes, path: Path) -> dict[str, Json]:
 def to_json(value: Json) -> str:
     """Return the JSON text of a value as configurations are usually written: indented, in the given order."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def count_lines(path: Path) -> int:
-    """Return the number of entries of a vocabulary with one token a line; a last empty line is none.
-
-    Only ``\\n`` ends a line: a vocabulary may hold other characters that Python calls line ends.
-    """
-    text = read_text(path)
-    return text.count("\n") + (0 if text.endswith("\n") or not text else 1)

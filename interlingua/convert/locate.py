@@ -21,6 +21,9 @@ RESIDUE = "interlingua.residue.safetensors"
 SMALL = 64 << 20
 """Bytes up to which a file of an archive is unpacked whatever it is: configurations, vocabularies, tokenizers."""
 
+INDEX = ".index"
+"""What a prefix's first file is called beyond the prefix."""
+
 USELESS = ("__MACOSX/", ".git/")
 """Folders of an archive that nobody meant to put there."""
 
@@ -66,7 +69,7 @@ def find_weights(path: Path) -> Path:
     if not os.path.isdir(path):
         return path
     for name in usual_names():
-        if (path / name).is_file():
+        if (path / name).is_file() or (path / f"{name}{INDEX}").is_file():
             return path / name
     # sentence-transformers before 2.0 kept the encoder in a folder of its own.
     if (path / "modules.json").is_file() and (path / "0_Transformer").is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from interlingua.convert.configs import spell
 from interlingua.convert.documents import to_json
@@ -23,16 +24,18 @@ from interlingua.convert.plan import (
 )
 from interlingua.convert.residue import FILE_NAME, Entry, key_of, metadata_of
 from interlingua.convert.source import Checkpoint
+from interlingua.convert.steps import row_bytes, step_between, whole
+from interlingua.convert.vocabularies import Vocabulary, parse_vocabulary
 from interlingua.errors import FormatError, MappingError, UsageError
 from interlingua.formats.base import TensorSpec
 from interlingua.formats.dtypes import DTYPES, UINT8, DType
 from interlingua.formats.registry import Container
 from interlingua.mappings.config import Json
 from interlingua.mappings.conventions import differences
-from interlingua.mappings.dialect import Dialect, Table
+from interlingua.mappings.dialect import Dialect, Facts, Table
 from interlingua.mappings.match import Found, Match, listing
-from interlingua.mappings.rules import Operation, PadRows, Rule, Transpose
-from interlingua.mappings.schema import ENCODER
+from interlingua.mappings.rules import Operation, Rule, splits
+from interlingua.mappings.schema import ENCODER, CanonicalTensor, Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Wanted:
         max_shard: bytes of tensors a file holds at most, where the dialect knows shards; None: one file.
         residue: ``keep``, ``drop`` or ``error``.
         single_file: name of the weights file where the output is to be one, not a folder.
+        family: the family that the output is to be of; None: the source's, or the one of its kin that the
+            dialect has.
     """
 
     dialect: Dialect
@@ -54,6 +59,7 @@ class Wanted:
     max_shard: int | None = None
     residue: str = "keep"
     single_file: str | None = None
+    family: str | None = None
 
 
 def make_plan(source: Checkpoint, wanted: Wanted) -> Plan:
@@ -72,12 +78,13 @@ class _Planner:
     """Collects the parts of one plan; used once."""
 
     def __init__(self, source: Checkpoint, match: Match, wanted: Wanted) -> None:
-        family = match.table.family.name
-        if family not in wanted.dialect.tables:
-            raise MappingError(f"{wanted.dialect.title} has no {family} that is known here.")
+        family = match.table.family
+        table = wanted.dialect.table_for(family) if wanted.family is None else wanted.dialect.tables.get(wanted.family)
+        if table is None or table.family.name not in (family.name, *family.kin):
+            raise _no_family(wanted, family)
         self.source, self.match, self.wanted = source, match, wanted
-        self.table: Table = wanted.dialect.tables[family]
-        self.same = wanted.dialect is match.dialect
+        self.table: Table = table
+        self.same = wanted.dialect is match.dialect and table is match.table
         self.shares = wanted.container.shares
         self.heads = tuple(head for head in match.heads if self._holds(head))
         self.entries: list[tuple[Entry, Step]] = []
@@ -89,6 +96,8 @@ class _Planner:
         return set(residue.of(self.wanted.dialect.name, "tensor")) if residue else set()
 
     def _holds(self, head: str) -> bool:
+        if head not in self.table.family.heads:
+            return False
         tensors = [tensor.name for tensor in self.match.table.family.tensors if tensor.part == head]
         return all(self.table.rule(name, (head, *self.match.heads)) is not None for name in tensors)
 
@@ -98,7 +107,9 @@ class _Planner:
         texts, config_steps = self._config()
         outputs = list(self._weight_files(steps, ties))
         texts += self._index(outputs)
-        outputs += config_steps + self._companions()
+        companions, more = self._companions(steps)
+        outputs += config_steps + companions
+        texts += more
         self._carry_on()
         kept = tuple(Kept(entry.name, step.target.nbytes, entry.reason) for entry, step in self.entries)
         if self.wanted.residue == "error" and kept:
@@ -141,8 +152,7 @@ class _Planner:
             rule = self.table.rule(canonical, self.heads) if tensor.part in (ENCODER, *self.heads) else None
             if rule is None:
                 if canonical in self.match.tensors:
-                    reason = f"{self.wanted.dialect.title} has no {tensor.part.replace('_', ' ')} head"
-                    self._leave(self.match.tensors[canonical].native, reason)
+                    self._leave(self.match.tensors[canonical].native, self._why_not(canonical, tensor))
                 continue
             native, *copies = self._names(rule, canonical)
             if owner is not None and self.shares:
@@ -172,47 +182,56 @@ class _Planner:
         names = [name for name in (native, *(copies if every else ())) if name not in self.returning]
         return names or [native]
 
+    def _why_not(self, canonical: str, tensor: CanonicalTensor) -> str:
+        """Say why the target has no place for a tensor of the model.
+
+        Raises:
+            MappingError: without it, the encoder would compute something else.
+        """
+        title = self.wanted.dialect.title
+        if tensor.part != ENCODER:
+            return f"{title} has no {tensor.part.replace('_', ' ')} head"
+        if self.table.family is not self.match.table.family and not _has(self.table.family, tensor):
+            self.notes.append(
+                f"{canonical} is left out: a {self.table.family.name} has none, and computes without what it adds."
+            )
+            return f"a {self.table.family.name} has no such embedding"
+        raise MappingError(
+            f"{title} has no {canonical}, and without it the encoder would compute something else.",
+            names=(self.match.tensors[canonical].native,),
+            hint="That system cannot run this model.",
+        )
+
     def _step(self, canonical: str, found: Found, ours: str, do: Operation | None) -> Step:
         """Return the step from one native tensor to another, operations that cancel taken out."""
-        theirs, undo = found.native, found.rule.operation
-        spec = self.source.tensors[theirs]
-        if undo == do:
-            step = Step(replace(spec, name=ours), (whole(SOURCE, spec),), canonical=canonical)
-        else:
-            step = self._between(spec, undo, ours, do, canonical)
+        spec, undo = self.source.tensors[found.native], found.rule.operation
+        step = step_between(spec, undo, do, ours, canonical, self.attention_heads if splits(do) else 1)
+        pieces = tuple(self._padding(step.target, piece) if piece.origin == ZEROS else piece for piece in step.pieces)
+        step = replace(step, pieces=pieces)
+        if pieces[0].origin == SOURCE and pieces[0].start:
+            self._keep_dropped_rows(spec, pieces[0].start)
         fixed = self.table.rows.get(canonical)
         if fixed is not None and step.target.shape[0] != fixed:
             raise MappingError(
                 f"{self.wanted.dialect.title}'s {ours} always has {fixed} rows, but {step.target.shape[0]} are due.",
-                names=(theirs,),
+                names=(found.native,),
                 hint="The model has more (or fewer) token types than that system knows.",
             )
         return cast_step(step, self.wanted.dtype)
 
-    def _between(
-        self, spec: TensorSpec, undo: Operation | None, ours: str, do: Operation | None, canonical: str
-    ) -> Step:
-        canonical_shape = undo.canonical_shape(spec.shape) if undo else spec.shape
-        shape = do.native_shape(canonical_shape) if do else canonical_shape
-        pieces = [whole(SOURCE, spec)]
-        if isinstance(undo, PadRows):
-            pieces = [self._drop_rows(spec, undo.before)]
-        target = TensorSpec(ours, spec.dtype, shape)
-        if isinstance(do, PadRows):
-            pieces.insert(0, self._pad_rows(target, do.before))
-        turned = isinstance(undo, Transpose) != isinstance(do, Transpose)
-        matrix = (spec.shape[0], spec.shape[1]) if turned else None
-        return Step(target, tuple(pieces), transpose=matrix, canonical=canonical)
+    @cached_property
+    def attention_heads(self) -> int:
+        """The model's number of attention heads."""
+        return self.source.completed.config.num_attention_heads
 
-    def _drop_rows(self, spec: TensorSpec, before: int) -> Piece:
-        cut = before * _row_bytes(spec)
-        kept = TensorSpec(spec.name, spec.dtype, (before, *spec.shape[1:]))
+    def _keep_dropped_rows(self, spec: TensorSpec, cut: int) -> None:
+        kept = TensorSpec(spec.name, spec.dtype, (cut // row_bytes(spec), *spec.shape[1:]))
         reason = f"rows that {self.wanted.dialect.title} does not have"
         self._keep("rows", spec.name, reason, kept, (Piece(SOURCE, spec.name, 0, cut),))
-        return Piece(SOURCE, spec.name, cut, spec.nbytes - cut)
 
-    def _pad_rows(self, target: TensorSpec, before: int) -> Piece:
-        nbytes = before * _row_bytes(target)
+    def _padding(self, target: TensorSpec, zeros: Piece) -> Piece:
+        """Return where the rows in front of a tensor come from: what an earlier conversion kept, else zeros."""
+        before = zeros.nbytes // row_bytes(target)
         if self.source.residue is not None:
             entry = self.source.residue.of(self.wanted.dialect.name, "rows").get(target.name)
             if entry is not None:
@@ -223,7 +242,7 @@ class _Planner:
                     f"The rows kept of {target.name} are {spec.dtype} {list(spec.shape)}, which does not fit any more: "
                     "zeros take their place."
                 )
-        return Piece(ZEROS, target.name, 0, nbytes)
+        return zeros
 
     def _restored(self, taken: set[str]) -> list[Step]:
         """Return steps for tensors of the target's dialect that an earlier conversion kept."""
@@ -284,13 +303,21 @@ class _Planner:
             return [], [original]
         return [Text(name, to_json(native))], []
 
+    def _misses_pooler(self) -> bool:
+        base_model = self.table.architecture(("pooler",))
+        return (
+            "pooler" in self.table.family.heads
+            and "pooler" not in self.heads
+            and (base_model is not None and self.table.architecture(self.heads) == base_model)
+        )
+
     def _is_own_config(self) -> bool:
-        return self.match.dialect.config.recognises(self.source.native_config)
+        return self.match.dialect.recognises(self.source.native_config)
 
     def _config_base(self, name: str) -> tuple[dict[str, Json], Output | None]:
         """Return a configuration in the target's dialect to start from, and how its bytes would be copied."""
         source, dialect = self.source, self.wanted.dialect
-        if source.config_path is not None and dialect.config.recognises(source.native_config):
+        if source.config_path is not None and self._is_of_the_target(source.native_config):
             spec = TensorSpec(source.config_path.name, UINT8, (source.config_path.stat().st_size,))
             return source.native_config, _file(name, whole(CONFIG, spec), spec.nbytes)
         if source.residue is not None:
@@ -298,38 +325,89 @@ class _Planner:
             if entry is not None:
                 native = source.residue.json(entry)
                 spec = source.residue.reader.tensors[entry.key]
-                return native, _file(name, whole(RESIDUE, spec), spec.nbytes)
+                if self._is_of_the_target(native):
+                    return native, _file(name, whole(RESIDUE, spec), spec.nbytes)
         return {}, None
+
+    def _is_of_the_target(self, native: Mapping[str, Json]) -> bool:
+        """Say whether a configuration is one of the target's dialect and family."""
+        form = self.table.config
+        return form.recognises(native) and form.claims(native) is not False
 
     def _main_dtype(self) -> str:
         spec = self.source.tensors[next(iter(self.match.tensors.values())).native]
         return (self.wanted.dtype or spec.dtype).name
 
-    def _companions(self) -> list[Output]:
-        """Return the vocabulary and the sidecars that the target's users expect."""
-        source, form = self.source, self.wanted.dialect.folder
-        outputs = []
-        if source.vocabulary is not None:
-            size = source.vocabulary.stat().st_size
-            outputs.append(_file(form.vocabulary, Piece(VOCABULARY, source.vocabulary.name, 0, size), size))
+    def _companions(self, steps: list[Step]) -> tuple[list[Output], list[Text]]:
+        """Return the vocabulary, the sidecars, and what else the target's users expect."""
+        source = self.source
+        outputs, texts = self._vocabulary()
         if self.wanted.single_file:
-            return outputs
-        folder = source.folder
+            return outputs, texts
         for name in source.sidecars:
-            size = (folder / name).stat().st_size
+            size = (source.folder / name).stat().st_size
             if self.same:
                 outputs.append(_file(name, Piece(FILES, name, 0, size), size))
             else:
                 spec = TensorSpec(name, UINT8, (size,))
                 reason = f"a file that {self.wanted.dialect.title} has no use for"
                 self._keep("file", name, reason, spec, (Piece(FILES, name, 0, size),))
+        there = {output.path for output in outputs} | {text.path for text in texts}
         if source.residue is not None:
-            there = {output.path for output in outputs}
             for name, entry in source.residue.of(self.wanted.dialect.name, "file").items():
                 spec = source.residue.reader.tensors[entry.key]
                 if name not in there:
                     outputs.append(_file(name, whole(RESIDUE, spec), spec.nbytes))
-        return outputs
+                    there.add(name)
+        made = {} if self.same else self.wanted.dialect.folder.files(self._facts(steps))
+        texts += [
+            Text(name, content if isinstance(content, str) else to_json(content))
+            for name, content in made.items()
+            if name not in there
+        ]
+        return outputs, texts
+
+    def _vocabulary(self) -> tuple[list[Output], list[Text]]:
+        """Return the vocabulary in the target's form: as the bytes that there are, or spelled anew."""
+        source, form = self.source, self.wanted.dialect.folder
+        path, listed = source.vocabulary, source.tokens
+        if path is None:
+            return [], []
+        size = path.stat().st_size
+        as_it_is = Piece(VOCABULARY, path.name, 0, size)
+        if listed is None:
+            return [_file(form.sentencepiece, as_it_is, size)], []
+        kept = self._kept_vocabulary(listed)
+        if kept is not None:
+            return [kept], []
+        if listed.form == form.vocabulary_form:
+            return [_file(form.vocabulary, as_it_is, size)], []
+        if not self.same:
+            spec = TensorSpec(path.name, UINT8, (size,))
+            own = self.match.dialect.folder.vocabulary
+            self._keep("file", own, "the vocabulary as the source has it", spec, (whole(VOCABULARY, spec),))
+        return [], [Text(form.vocabulary, listed.spell(form.vocabulary_form))]
+
+    def _kept_vocabulary(self, listed: Vocabulary) -> Output | None:
+        """Return the target's own vocabulary file where an earlier conversion kept it, and it says the same."""
+        residue, name = self.source.residue, self.wanted.dialect.folder.vocabulary
+        entry = residue.of(self.wanted.dialect.name, "file").get(name) if residue else None
+        if residue is None or entry is None or parse_vocabulary(residue.text(entry)).tokens != listed.tokens:
+            return None
+        spec = residue.reader.tensors[entry.key]
+        return _file(name, whole(RESIDUE, spec), spec.nbytes)
+
+    def _facts(self, steps: list[Step]) -> Facts:
+        listed = self.source.tokens
+        return Facts(
+            config=self.source.completed.config,
+            family=self.table.family.name,
+            heads=self.heads,
+            architecture=self.table.architecture(self.heads),
+            parameters=sum(step.target.elements for step in steps),
+            tokens=listed.tokens if listed else None,
+            lower_case=listed.lower_case if listed else None,
+        )
 
     # -- residue
 
@@ -360,10 +438,28 @@ class _Planner:
 
     def _note_conventions(self) -> None:
         epsilon = self.source.completed.config.layer_norm_eps
-        self.notes += differences(self.match.dialect.conventions, self.wanted.dialect.conventions, epsilon)
-        if "pooler" not in self.heads and self.table.architecture(self.heads) == "BertModel":
+        self.notes += differences(self.match.table.conventions, self.table.conventions, epsilon)
+        if self.table.family is not self.match.table.family:
+            self.notes.append(f"A {self.match.table.family.name} is written as a {self.table.family.name}.")
+        if self._misses_pooler():
             self.notes.append("There is no pooler: load it with add_pooling_layer=False, or one is made at random.")
         self.notes += _note_objects(self.source)
+
+
+def _has(family: Family, tensor: CanonicalTensor) -> bool:
+    return any(other.name == tensor.name for other in family.tensors)
+
+
+def _no_family(wanted: Wanted, family: Family) -> MappingError:
+    title, there = wanted.dialect.title, ", ".join(wanted.dialect.tables)
+    if wanted.family is not None and wanted.family not in (family.name, *family.kin):
+        return MappingError(
+            f"The source is a {family.name}, which is no {wanted.family}: another architecture.",
+            hint=f"A {family.name} can be written as {' or '.join((family.name, *family.kin))}.",
+        )
+    return MappingError(
+        f"{title} has no {wanted.family or family.name} that is known here.", hint=f"It has {there or 'no family'}."
+    )
 
 
 def _refuse_clashes(source: Checkpoint, files: list[str]) -> None:
@@ -443,15 +539,6 @@ def _note_objects(source: Checkpoint) -> list[str]:
 def find_dtype(name: str) -> DType | None:
     """Return the element type that ``--dtype`` names; None for ``keep``."""
     return None if name == "keep" else DTYPES[name]
-
-
-def whole(origin: str, spec: TensorSpec) -> Piece:
-    """Return the piece that is all of a tensor."""
-    return Piece(origin, spec.name, 0, spec.nbytes)
-
-
-def _row_bytes(spec: TensorSpec) -> int:
-    return TensorSpec(spec.name, spec.dtype, spec.shape[1:]).nbytes
 
 
 def _file(path: str, piece: Piece, nbytes: int) -> Output:

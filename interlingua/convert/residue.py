@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from interlingua.convert.documents import MAX_TEXT, json_object
+from interlingua.convert.documents import MAX_TEXT, decoded, json_object
 from interlingua.convert.locate import RESIDUE
 from interlingua.errors import FormatError
 from interlingua.formats.base import Reader
@@ -77,12 +77,23 @@ class Residue:
         Raises:
             FormatError: it is none.
         """
+        return json_object(self._raw(entry), self.reader.path)
+
+    def text(self, entry: Entry) -> str:
+        """Return the text that a kept file is.
+
+        Raises:
+            FormatError: it is no UTF-8.
+        """
+        return decoded(self._raw(entry), self.reader.path)
+
+    def _raw(self, entry: Entry) -> bytes:
         nbytes = self.reader.tensors[entry.key].nbytes
         if nbytes > MAX_TEXT:
             raise FormatError(f"keeps a {entry.name} of {nbytes} bytes", path=self.reader.path)
         raw = bytearray(nbytes)
         self.reader.read_into(entry.key, 0, memoryview(raw))
-        return json_object(bytes(raw), self.reader.path)
+        return bytes(raw)
 
 
 def open_residue(path: Path) -> Residue:

@@ -12,26 +12,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from interlingua.convert.adapted import AdaptedReader
 from interlingua.convert.configs import Completed, complete, parse, table_of
-from interlingua.convert.documents import count_lines, read_json
+from interlingua.convert.documents import read_json
 from interlingua.convert.locate import Place, listed, locate
 from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.residue import FILE_NAME, Residue, open_residue
 from interlingua.convert.stream import same_bytes
+from interlingua.convert.vocabularies import Vocabulary, is_text, read_vocabulary
 from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError
 from interlingua.formats.base import Reader, TensorSpec
+from interlingua.formats.dtypes import UINT16
 from interlingua.formats.registry import open_container
 from interlingua.formats.sharded import ShardedReader
 from interlingua.mappings import registry as dialects
-from interlingua.mappings.config import Json
-from interlingua.mappings.match import Match, match, recognise
-from interlingua.mappings.schema import FAMILIES
+from interlingua.mappings.config import FAMILY_KEYS, Json
+from interlingua.mappings.match import Candidate, Match, match, recognise
+from interlingua.mappings.rules import Shape
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 INDEX_SUFFIX = ".index.json"
-CONFIG_NAMES = ("config.json", "bert_config.json")
 NOT_CONFIGS = ("tokenizer_config.json", "generation_config.json")
 
 
@@ -172,24 +174,36 @@ class Checkpoint:
             raise self.problem or MappingError("No dialect knows this checkpoint, so it has no configuration.")
         name = self.config_path.name if self.config_path else "no configuration"
         values = self._stated(self.native_config, name, self.config_path)
-        tokens = None if self.vocabulary is None else count_lines(self.vocabulary)
+        listed = self.tokens
+        count = len(listed.tokens) if listed else None
         try:
-            found = complete(values, self._kept(), self.match, name, tokens)
+            found = complete(values, self._kept(), self.match, name, count, listed.padding if listed else None)
         except FormatError as error:
             raise FormatError(error.message, path=self.config_path or self.path, hint=error.hint) from error
         if "masked_lm" not in self.heads:
             return found
         return replace(found, config=replace(found.config, tie_word_embeddings=bool(self.ties)))
 
+    @cached_property
+    def tokens(self) -> Vocabulary | None:
+        """The vocabulary; None where there is none, or it is no text.
+
+        Raises:
+            FormatError: it cannot be read.
+        """
+        if self.vocabulary is None or not is_text(self.vocabulary):
+            return None
+        return read_vocabulary(self.vocabulary)
+
     def _stated(self, native: Mapping[str, Json], name: str, path: Path | None) -> dict[str, Json]:
         """Return the canonical values that a configuration states, whichever dialect it is written in."""
         if not native or self.match is None:
             return {}
-        table = table_of(native, self.match.dialect, dialects.DIALECTS.values())
+        table = table_of(native, self.match, dialects.DIALECTS.values())
         if table is None:
             raise FormatError("is no configuration of a dialect that is known here", path=path)
         if self.asked.family:
-            native = {key: value for key, value in native.items() if key != "model_type"}
+            native = {key: value for key, value in native.items() if key not in FAMILY_KEYS}
         return parse(native, table, name)
 
     def _kept(self) -> dict[str, Json]:
@@ -233,8 +247,9 @@ def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *,
         UsageError: ``asked`` does not fit it.
     """
     path, asked = Path(path), asked or Asked()
-    if asked.family not in (None, *FAMILIES):
-        raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(FAMILIES)}.")
+    families = dialects.families()
+    if asked.family not in (None, *families):
+        raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(families)}.")
     with ExitStack() as stack:
         place = locate(path)
         stack.callback(place.close)
@@ -262,7 +277,7 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
     """Find the configuration and the vocabulary: those asked for, else those beside the weights."""
     folder, asked = found.folder, found.asked
     files = {} if not folder.is_dir() else {file.name: file for file in listed(folder)}
-    found.vocabulary = Path(asked.vocabulary) if asked.vocabulary else files.get("vocab.txt")
+    found.vocabulary = Path(asked.vocabulary) if asked.vocabulary else _find_vocabulary(folder)
     path = Path(asked.config) if asked.config else _find_config(files)
     if path is None:
         return
@@ -276,7 +291,8 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
 
 
 def _find_config(files: Mapping[str, Path]) -> Path | None:
-    for name in CONFIG_NAMES:
+    forms = [dialect.folder for dialect in dialects.DIALECTS.values()]
+    for name in (*(form.config for form in forms), *(name for form in forms for name in form.configs)):
         if name in files:
             return files[name]
     others = [file for name, file in files.items() if name.endswith("_config.json") and name not in NOT_CONFIGS]
@@ -284,32 +300,97 @@ def _find_config(files: Mapping[str, Path]) -> Path | None:
     return known[0] if len(known) == 1 else None
 
 
+def _find_vocabulary(folder: Path) -> Path | None:
+    """Return the vocabulary that lies beside the weights under a name that some system gives it."""
+    forms = [dialect.folder for dialect in dialects.DIALECTS.values()]
+    texts = [name for form in forms for name in (form.vocabulary, *form.vocabularies)]
+    for name in (*texts, *(form.sentencepiece for form in forms)):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
 def _is_config(file: Path) -> bool:
     try:
         native = read_json(file)
     except FormatError:
         return False  # A file that only happens to be here, and that nobody asked for.
-    return any(dialect.config.recognises(native) for dialect in dialects.DIALECTS.values())
+    return any(dialect.recognises(native) for dialect in dialects.DIALECTS.values())
 
 
 def _find_model(found: Checkpoint, strict: bool) -> None:
-    shapes = {name: spec.shape for name, spec in found.tensors.items()}
-    asked = found.asked
-    known = dialects.DIALECTS if asked.dialect is None else {asked.dialect: dialects.find(asked.dialect)}
-    candidates = [c for c in recognise(known, shapes) if asked.family in (None, c[1].family.name)]
     try:
-        if not candidates:
-            raise _unrecognised(found, list(known))
-        dialect, table, _ = candidates[0]
-        found.match = match(dialect, table, shapes, found.native_config, asked.submodel)
+        view, candidate = _choose(found)
+        found.reader = view
+        shapes = _shapes(view)
+        found.match = match(candidate.dialect, candidate.table, shapes, found.native_config, found.asked.submodel)
+        if candidate.dialect.bfloat16_as_uint16:
+            _restore_bfloat16(found, found.match)
         _settle_copies(found, found.match)
-        found.sidecars = _sidecars(found, dialect.folder.sidecars)
+        found.sidecars = _sidecars(found, candidate.dialect.folder.sidecars)
         if "modules.json" in found.sidecars:
             found.match = replace(found.match, notes=(*found.match.notes, SENTENCES))
     except (MappingError, FormatError, UsageError) as error:
         if strict:
             raise
         found.match, found.problem = None, found.problem or error
+
+
+def _choose(found: Checkpoint) -> tuple[Reader, Candidate]:
+    """Return the table that the source is read with, and the source under the names that the table knows.
+
+    Raises:
+        FormatError: no dialect knows it.
+        UsageError: there is no such dialect.
+    """
+    asked = found.asked
+    known = dialects.DIALECTS if asked.dialect is None else {asked.dialect: dialects.find(asked.dialect)}
+    candidates: list[tuple[Reader, Candidate]] = []
+    for attribute in dict.fromkeys(dialect.names for dialect in known.values()):
+        view = _seen(found.reader, attribute)
+        if view is not None:
+            named = {name: dialect for name, dialect in known.items() if dialect.names in (None, attribute)}
+            config = {} if asked.family else found.native_config
+            found_here = recognise(named, _shapes(view), config, found.container)
+            candidates += [(view, candidate) for candidate in found_here]
+    if not candidates:
+        raise _unrecognised(found, list(known))
+    candidates.sort(key=lambda entry: entry[1].rank, reverse=True)
+    best = candidates[0][1]
+    if asked.family in (None, best.table.family.name, *best.table.family.kin):
+        equal = [entry for entry in candidates if entry[1].rank == best.rank]
+    else:
+        equal = [entry for entry in candidates if entry[1].table.family.name == asked.family]
+    whole = (entry for entry in equal if _is_whole(entry[0], entry[1], found))
+    return next(whole, (equal or candidates)[0])
+
+
+def _is_whole(view: Reader, candidate: Candidate, found: Checkpoint) -> bool:
+    try:
+        match(candidate.dialect, candidate.table, _shapes(view), found.native_config, found.asked.submodel)
+    except InterlinguaError:
+        return False
+    return True
+
+
+def _shapes(reader: Reader) -> dict[str, Shape]:
+    return {name: spec.shape for name, spec in reader.tensors.items()}
+
+
+def _seen(reader: Reader, attribute: str | None) -> Reader | None:
+    """Return the reader under the names that one of its attributes gives; None where it has no such names."""
+    if attribute is None:
+        return reader
+    names = getattr(reader, attribute, None)
+    return AdaptedReader(reader, names) if names else None
+
+
+def _restore_bfloat16(found: Checkpoint, matched: Match) -> None:
+    """See the model's weights as bfloat16 where they are all uint16, which no weight is."""
+    names = {entry.native for entry in matched.tensors.values()}
+    if all(found.reader.tensors[name].dtype is UINT16 for name in names):
+        inner = found.reader
+        found.reader = AdaptedReader(inner, {}, bfloat16=names)
 
 
 SENTENCES = "It is a sentence-transformers folder: its modules (pooling and the like) stand beside the encoder."

@@ -31,7 +31,8 @@ from interlingua.formats.hdf5_types import Datatype, read_datatype, read_shape, 
 OLD_TREE, SINGLE, IMPLICIT, FIXED_ARRAY, EXTENSIBLE_ARRAY, NEW_TREE = range(6)
 """How chunks are found: the first is of layout version 3, the others are numbered as in version 4."""
 
-_COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
+COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
+"""Where the data of a dataset is."""
 
 _UNFILTERED_EDGES = 1
 _FILTERED_SINGLE = 2
@@ -145,16 +146,16 @@ def _read_layout(
     kind = fields.uint(1)
     if version < 3:
         fields.take(5)
-    if kind == _CHUNKED:
+    if kind == CHUNKED:
         chunks = _new_chunks(fields, filters) if version >= 4 else _old_chunks(fields, rank, filters)
         return _chunked(fields, chunks, datatype, shape)
-    address = fields.address() if kind == _CONTIGUOUS else None
+    address = fields.address() if kind == CONTIGUOUS else None
     fields.take(4 * rank)
-    if kind == _VIRTUAL:
+    if kind == VIRTUAL:
         raise fields.error("is a view of other datasets", _ONE_FILE)
-    if kind == _COMPACT:
+    if kind == COMPACT:
         return _compact(fields, fields.uint(4 if version < 3 else 2), nbytes)
-    if kind != _CONTIGUOUS:
+    if kind != CONTIGUOUS:
         raise fields.error(f"is laid out in the unknown way {kind}", DAMAGED)
     return _contiguous(fields, address, nbytes)
 

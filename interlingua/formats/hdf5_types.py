@@ -24,7 +24,8 @@ VARIABLE_STRING = "variable-length string"
 OPAQUE = "opaque"
 NUMBER = "number"
 
-_FIXED_POINT, _FLOATING_POINT, _STRING, _OPAQUE, _COMPOUND, _ENUMERATION, _VARIABLE = 0, 1, 3, 5, 6, 8, 9
+FIXED_POINT_CLASS, FLOATING_POINT_CLASS, STRING_CLASS, OPAQUE_CLASS = 0, 1, 3, 5
+COMPOUND_CLASS, ENUMERATION_CLASS, VARIABLE_CLASS = 6, 8, 9
 
 _OTHER_CLASSES = {2: "time", 4: "bit field", 7: "reference", 10: "array", 11: "complex"}
 
@@ -32,10 +33,10 @@ _NULL_SPACE = 2
 
 _MAX_MEMBERS = 4096
 
-_DIMENSIONS = 28
+DIMENSIONS = 28
 """Bytes that the first version of a compound's member has for an array's dimensions."""
 
-_FLOATS = {
+FLOATS = {
     # precision, exponent (place, bits), mantissa (place, bits), exponent bias; the sign is the topmost bit
     (16, 10, 5, 0, 10, 15): "float16",
     (16, 7, 8, 0, 7, 127): "bfloat16",
@@ -79,19 +80,19 @@ def read_datatype(fields: Fields) -> Datatype:
     version, kind = head >> 4, head & 0xF
     if size == 0:
         raise fields.error("has elements of no bytes", DAMAGED)
-    if kind == _FIXED_POINT:
+    if kind == FIXED_POINT_CLASS:
         return _integer(fields, bits, size)
-    if kind == _FLOATING_POINT:
+    if kind == FLOATING_POINT_CLASS:
         return _float(fields, bits, size)
-    if kind == _STRING:
+    if kind == STRING_CLASS:
         return Datatype(STRING, size)
-    if kind == _OPAQUE:
+    if kind == OPAQUE_CLASS:
         return Datatype(OPAQUE if not fields.take(bits & 0xFF).strip(b"\0") else "tagged opaque", size)
-    if kind == _ENUMERATION:
+    if kind == ENUMERATION_CLASS:
         return _enumeration(fields, version, bits & 0xFFFF, size)
-    if kind == _COMPOUND:
+    if kind == COMPOUND_CLASS:
         return _compound(fields, version, bits & 0xFFFF, size)
-    if kind == _VARIABLE:
+    if kind == VARIABLE_CLASS:
         return Datatype(VARIABLE_STRING if bits & 0xF == 1 else "variable-length sequence", size)
     if kind not in _OTHER_CLASSES:
         raise fields.error(f"is of the unknown class {kind}", DAMAGED)
@@ -110,7 +111,7 @@ def _float(fields: Fields, bits: int, size: int) -> Datatype:
     place, precision = fields.uint(2), fields.uint(2)
     exponent, mantissa = (fields.uint(1), fields.uint(1)), (fields.uint(1), fields.uint(1))
     layout = (precision, *exponent, *mantissa, fields.uint(4))
-    name = _FLOATS.get(layout)
+    name = FLOATS.get(layout)
     implied_bit, sign, mixed_order = bits >> 4 & 3 == 2, bits >> 8 & 0xFF, bits & 0x40
     if name is None or place or precision != 8 * size or sign != precision - 1 or not implied_bit or mixed_order:
         return Datatype("unusual floating point", size)
@@ -136,7 +137,7 @@ def _compound(fields: Fields, version: int, count: int, size: int) -> Datatype:
         name = _member_name(fields, version)
         place = fields.uint(4 if version < 3 else number_width(size))
         if version == 1:
-            fields.take(_DIMENSIONS)
+            fields.take(DIMENSIONS)
         members.append((name, place, _number(fields)))
         if members[-1][2] is None:
             break
@@ -153,7 +154,7 @@ def _number(fields: Fields) -> Datatype | None:
     """Take the datatype of a number that another is made of; None where it is of something else."""
     kind = fields.take(1)[0] & 0xF
     fields.at -= 1
-    if kind not in (_FIXED_POINT, _FLOATING_POINT):
+    if kind not in (FIXED_POINT_CLASS, FLOATING_POINT_CLASS):
         return None
     found = read_datatype(fields)
     return found if found.dtype else None

@@ -1,10 +1,10 @@
-"""HDF5 files being written: h5py lays out every dataset first, then the data goes where the file says.
+"""HDF5 files being written: where each tensor's data goes is known first, then what leads to it.
 
-Each dataset is contiguous, uncompressed, and allocated when it is created but never filled; the file is closed before
-any data is written, so nothing of libhdf5's is left in memory that could be written over it. No times are stored, and
-the oldest version of every structure is used: the same tensors give the same bytes, and every HDF5 reads them.
+Each dataset is contiguous and uncompressed. No times are stored, and the oldest version of every structure is used: the
+same tensors give the same bytes, and every HDF5 reads them. libhdf5 is not used because to load it takes longer than to
+write the structures of a large model.
 
-Conventions (bool, complex numbers, bfloat16): see ``hdf5_types``.
+Layout: see ``hdf5_layout`` and ``hdf5_encoding``.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from interlingua.errors import MappingError, OutputError
-from interlingua.formats.base import SingleFileWriter, TensorSpec, create, refuse_dtype
-from interlingua.formats.dtypes import BFLOAT16, DTYPES, numpy_dtype
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from h5py import Dataset, File, Group
+from interlingua.errors import MappingError
+from interlingua.formats.base import SingleFileWriter, TensorSpec, create, output_error, refuse_dtype, write_at
+from interlingua.formats.dtypes import DTYPES
+from interlingua.formats.hdf5 import MAX_DEPTH
+from interlingua.formats.hdf5_encoding import AttributeValue
+from interlingua.formats.hdf5_layout import SUPERBLOCK, lay_out
 
 _TYPES = frozenset(name for name, dtype in DTYPES.items() if dtype.numpy and not name.startswith("float8"))
 """Element types that are read back as what they were; for others HDF5 and NumPy have only a number of bytes."""
 
 _MAX_NAME = 0xFFF0
-"""Bytes of one part of a path: old-style groups keep it in a message of 64 KB at most."""
+"""Bytes of one part of a path: other HDF5 writers keep it in a message of 64 KB at most, and readers expect that."""
+
+_ALIGNMENT = 64
+"""Bytes of which every tensor begins at a multiple, so that whoever maps the file can use it where it lies."""
 
 
 class Hdf5Writer(SingleFileWriter):
@@ -52,12 +52,16 @@ class Hdf5Writer(SingleFileWriter):
         for name in self.tensors:
             self._check_group(name.rpartition("/")[0])
         self._prepare()
+        end = self._place()
+        start = end + -end % 8
+        superblock, structures = lay_out(self.tensors, self.offsets, self._attributes(), start)
         self._fd = create(self.path)
         try:
-            self._create_file()
-        except BaseException:
+            write_at(self._fd, 0, superblock)
+            write_at(self._fd, start, structures)
+        except OSError as error:
             self.close()
-            raise
+            raise output_error(error, self.path) from error
 
     def _check(self, spec: TensorSpec) -> None:
         """Raise MappingError where a tensor's name or element type cannot be written."""
@@ -76,31 +80,20 @@ class Hdf5Writer(SingleFileWriter):
                 raise refuse_path(self.container, path)
             at = path.rfind("/", 0, at)
 
-    def _create_file(self) -> None:
-        import h5py
-
-        try:
-            with h5py.File(self.path, "w", libver="earliest", locking=False, track_order=False) as file:
-                self._lay_out(file)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}.") from error
+    def _place(self) -> int:
+        """Give every tensor its offset; return the end of the last one."""
+        end = SUPERBLOCK
+        for name, spec in self.tensors.items():
+            self.offsets[name] = end + -end % _ALIGNMENT
+            end = self.offsets[name] + spec.nbytes
+        return end
 
     @abstractmethod
-    def _lay_out(self, root: File) -> None:
-        """Create every group, attribute and dataset; nothing is refused any more."""
+    def _attributes(self) -> Mapping[str, Mapping[str, AttributeValue]]:
+        """Return the attributes of groups and datasets, by path (the root group's is empty).
 
-    def _create_dataset(self, root: Group, name: str) -> Dataset:
-        """Create the dataset of the tensor of that name under that path, and note where its data goes."""
-        import h5py
-        import numpy as np
-
-        spec = self.tensors[name]
-        element = np.dtype("V2") if spec.dtype == BFLOAT16 else numpy_dtype(spec.dtype)
-        space = h5py.h5s.create_simple(spec.shape) if spec.shape else h5py.h5s.create(h5py.h5s.SCALAR)
-        kind = h5py.h5t.py_create(element, logical=True)
-        found = h5py.h5d.create(root.id, name.encode(), kind, space, _dataset_properties(), _link_properties())
-        self.offsets[name] = found.get_offset() or 0
-        return h5py.Dataset(found)
+        A group that is not there is made for them. Nothing is refused any more.
+        """
 
 
 def check_path(container: str, path: str) -> None:
@@ -109,7 +102,7 @@ def check_path(container: str, path: str) -> None:
         parts = path.encode().split(b"/")
     except UnicodeEncodeError as error:
         raise refuse_path(container, path) from error
-    if any(part in (b"", b".") or b"\0" in part or len(part) > _MAX_NAME for part in parts):
+    if len(parts) > MAX_DEPTH or any(part in (b"", b".") or b"\0" in part or len(part) > _MAX_NAME for part in parts):
         raise refuse_path(container, path)
 
 
@@ -120,23 +113,3 @@ def refuse_path(container: str, path: str) -> MappingError:
         names=(path,),
         hint="Choose another container with --container.",
     )
-
-
-def _dataset_properties() -> Any:
-    import h5py
-
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_layout(h5py.h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    properties.set_obj_track_times(False)
-    return properties
-
-
-def _link_properties() -> Any:
-    import h5py
-
-    properties = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    properties.set_create_intermediate_group(True)
-    properties.set_char_encoding(h5py.h5t.CSET_UTF8)
-    return properties

@@ -13,11 +13,11 @@ keras/src/legacy/saving/legacy_h5_format.py; shards: huggingface/transformers v4
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from interlingua.errors import FormatError, MappingError
 from interlingua.formats.base import TensorSpec, refuse_dtype
@@ -25,13 +25,11 @@ from interlingua.formats.dtypes import BFLOAT16
 from interlingua.formats.hdf5 import Hdf5Reader, Tree, read_root
 from interlingua.formats.hdf5_attributes import Value
 from interlingua.formats.hdf5_datasets import Dataset
+from interlingua.formats.hdf5_encoding import AttributeValue
 from interlingua.formats.hdf5_image import DAMAGED, looks_like_hdf5
 from interlingua.formats.hdf5_writer import Hdf5Writer, check_path, refuse_path
 from interlingua.formats.json_text import decode_json
 from interlingua.formats.registry import Probe
-
-if TYPE_CHECKING:
-    from h5py import Group
 
 LAYER_NAMES = "layer_names"
 WEIGHT_NAMES = "weight_names"
@@ -158,19 +156,13 @@ class KerasWriter(Hdf5Writer):
                 if len(name.encode()) > ATTRIBUTE_LIMIT:
                     raise refuse_path(self.container, name)
 
-    def _lay_out(self, root: Group) -> None:
+    def _attributes(self) -> dict[str, dict[str, AttributeValue]]:
         layers = self._weights
-        write_names(root, LAYER_NAMES, [layer for layer in layers if layer not in _UNLISTED])
+        root = cut_names(LAYER_NAMES, [layer for layer in layers if layer not in _UNLISTED])
         if TOP_LEVEL in layers:
-            for name, default in _DEFAULTS.items():
-                root.attrs[name] = self.metadata.get(name, default).encode()
-        for layer in sorted(layers):
-            if layer in self.tensors:
-                self._create_dataset(root, layer)
-                continue
-            write_names(root.require_group(layer), WEIGHT_NAMES, layers[layer])
-            for weight in layers[layer]:
-                self._create_dataset(root, f"{layer}/{weight}")
+            root.update((name, self.metadata.get(name, default).encode()) for name, default in _DEFAULTS.items())
+        groups = (layer for layer in layers if layer not in self.tensors)
+        return {"": root, **{layer: cut_names(WEIGHT_NAMES, layers[layer]) for layer in groups}}
 
     def _weights_of_layers(self) -> dict[str, list[str]]:
         """Return the layers in order, each with the names of its weights."""
@@ -195,23 +187,19 @@ class KerasWriter(Hdf5Writer):
         return layers
 
 
-def write_names(group: Group, key: str, names: Sequence[str]) -> None:
-    """Give a group a list of names as Keras does: in one attribute, or in as few numbered ones as hold it.
+def cut_names(key: str, names: Sequence[str]) -> dict[str, AttributeValue]:
+    """Return the attributes that Keras gives a group for a list of names: one, or as few numbered ones as hold it.
 
     No name may be longer than ``ATTRIBUTE_LIMIT`` bytes.
     """
-    import numpy as np
-
     raw = [name.encode() for name in names]
-    whole = np.array(raw, f"S{max(map(len, raw), default=1)}")
-    parts = max(1, -(-whole.nbytes // ATTRIBUTE_LIMIT))
-    while any(part.nbytes > ATTRIBUTE_LIMIT for part in np.array_split(whole, parts)):
-        parts += 1
-    if parts == 1:
-        group.attrs[key] = whole
-        return
-    for index, part in enumerate(np.array_split(whole, parts)):
-        group.attrs[f"{key}{index}"] = part
+    width = max(map(len, raw), default=1)
+    raw = [name.ljust(width, b"\0") for name in raw]
+    parts = -(-len(raw) // (ATTRIBUTE_LIMIT // width))
+    if parts <= 1:
+        return {key: raw}
+    cuts = [part * (len(raw) // parts) + min(part, len(raw) % parts) for part in range(parts + 1)]
+    return {f"{key}{part}": raw[start:end] for part, (start, end) in enumerate(itertools.pairwise(cuts))}
 
 
 def sniff(probe: Probe) -> bool:

@@ -15,20 +15,17 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from interlingua.errors import FormatError, MappingError
 from interlingua.formats.base import SourceFile, TensorSpec
 from interlingua.formats.dtypes import BFLOAT16
 from interlingua.formats.hdf5 import Hdf5Reader, Tree, walk
 from interlingua.formats.hdf5_datasets import Dataset
+from interlingua.formats.hdf5_encoding import AttributeValue
 from interlingua.formats.hdf5_image import Image, looks_like_hdf5
 from interlingua.formats.hdf5_writer import Hdf5Writer, check_path
 from interlingua.formats.json_text import decode_json
 from interlingua.formats.registry import Probe
-
-if TYPE_CHECKING:
-    from h5py import File
 
 VARIABLES = "vars"
 NAME = "name"
@@ -77,13 +74,12 @@ class KerasWeightsWriter(Hdf5Writer):
     def _prepare(self) -> None:
         self._names = self._given_names()
 
-    def _lay_out(self, root: File) -> None:
-        for path, name in self._names.items():
-            root.require_group(path).attrs[NAME] = name
-        for name, spec in self.tensors.items():
-            dataset = self._create_dataset(root, name)
-            if spec.dtype == BFLOAT16:
-                dataset.attrs["dtype"] = BFLOAT16.name
+    def _attributes(self) -> dict[str, dict[str, AttributeValue]]:
+        halves = (name for name, spec in self.tensors.items() if spec.dtype == BFLOAT16)
+        return {
+            **{path: {NAME: name} for path, name in self._names.items()},
+            **{name: {"dtype": BFLOAT16.name} for name in halves},
+        }
 
     def _given_names(self) -> dict[str, str]:
         try:

@@ -33,6 +33,11 @@ class Config:
         pad_token_id: row of the word embedding that pads.
         tie_word_embeddings: whether the masked-LM decoder is the word embedding.
         labels: names of the labels of a classification head, in order; empty where none are known.
+        embedding_size: width of the embeddings, where a family has them narrower than the encoder.
+        num_hidden_groups: groups of layers that share their weights.
+        task_type_vocab_size: rows of the task-type embedding; stated by some models that have none.
+        use_task_id: whether the model has a task-type embedding and computes with it.
+        max_relative_position: distance from which relative positions are no longer told apart.
     """
 
     vocab_size: int
@@ -50,11 +55,16 @@ class Config:
     pad_token_id: int
     tie_word_embeddings: bool = True
     labels: tuple[str, ...] = ()
+    embedding_size: int | None = None
+    num_hidden_groups: int | None = None
+    task_type_vocab_size: int | None = None
+    use_task_id: bool | None = None
+    max_relative_position: int | None = None
 
     def as_dict(self) -> dict[str, Json]:
-        """Return the values by name, ready for JSON."""
+        """Return the values by name, ready for JSON; what the family does not have is left out."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**values, "labels": list(self.labels)}
+        return {name: value for name, value in {**values, "labels": list(self.labels)}.items() if value is not None}
 
 
 INTEGERS = (
@@ -66,8 +76,23 @@ INTEGERS = (
     "max_position_embeddings",
     "type_vocab_size",
     "pad_token_id",
+    "embedding_size",
+    "num_hidden_groups",
+    "task_type_vocab_size",
+    "max_relative_position",
 )
+FLAGS = ("tie_word_embeddings", "use_task_id")
 NUMBERS = ("layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+
+
+SOME = frozenset(item.name for item in fields(Config) if item.default is None)
+"""Values that only some families have (``Family.values``)."""
+
+REQUIRED = tuple(name for name in (*INTEGERS, *NUMBERS, "hidden_act") if name not in SOME)
+"""Values that have to be known of every model."""
+
+NEAREST = {"gelu": "gelu_tanh", "gelu_tanh": "gelu"}
+"""What is written of an activation that a system does not have, where another comes near."""
 
 
 def no_extras(_config: Config, _heads: Collection[str]) -> dict[str, Json]:
@@ -75,9 +100,19 @@ def no_extras(_config: Config, _heads: Collection[str]) -> dict[str, Json]:
     return {}
 
 
+def flat(native: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return a configuration whose keys stand at its top."""
+    return native
+
+
+def unnested(values: Mapping[str, Json], _original: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return the values of a configuration whose keys stand at its top."""
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigTable:
-    """How one dialect spells the canonical configuration.
+    """How one dialect spells the canonical configuration of one family.
 
     Attributes:
         keys: canonical value -> the keys that hold it, the one that is written first.
@@ -89,6 +124,10 @@ class ConfigTable:
         labels: the key that maps numbers to the labels' names, where the system has one.
         extras: returns the written keys that depend on the configuration and the heads together.
         dtype_keys: the keys that state the weights' element type, the one that is written first.
+        unwrap: returns the flat values of a configuration that nests them.
+        architectures: whether a written configuration names the system's class under ``architectures``.
+        wrap: nests flat values as the system's file has them; its second argument is the file's content that
+            they came from, empty where there is none.
     """
 
     keys: Mapping[str, tuple[str, ...]]
@@ -100,11 +139,28 @@ class ConfigTable:
     labels: str | None = None
     extras: Callable[[Config, Collection[str]], dict[str, Json]] = no_extras
     dtype_keys: tuple[str, ...] = ()
+    architectures: bool = False
+    unwrap: Callable[[Mapping[str, Json]], Mapping[str, Json]] = flat
+    wrap: Callable[[Mapping[str, Json], Mapping[str, Json]], Mapping[str, Json]] = unnested
 
     def recognises(self, native: Mapping[str, Json]) -> bool:
         """Say whether a JSON object looks like this dialect's configuration."""
-        return any(mark in native for mark in self.marks)
+        return any(mark in self.unwrap(native) for mark in self.marks)
+
+    def claims(self, native: Mapping[str, Json]) -> bool | None:
+        """Say whether a configuration states this family; None where it says nothing of families."""
+        values = self.unwrap(native)
+        stated = [values[key] in self.only[key] for key in FAMILY_KEYS if key in values and key in self.only]
+        return all(stated) if stated else None
 
     def spell_activation(self, canonical: str) -> str | None:
         """Return the dialect's spelling of a canonical activation, or None where it has none."""
         return next((native for native, name in self.activations.items() if name == canonical), None)
+
+    def nearest_activation(self, canonical: str) -> str | None:
+        """Return the dialect's spelling of an activation, or of the one that comes nearest; None: neither."""
+        return self.spell_activation(canonical) or self.spell_activation(NEAREST.get(canonical, canonical))
+
+
+FAMILY_KEYS = ("model_type", "init_class", "class_name")
+"""Keys under which configurations name the architecture."""

@@ -1,11 +1,20 @@
 """Forward conventions: how a system's own code computes from its weights, where that is not the canonical way.
 
-Equal weights give equal outputs only where these agree; where they do not, a plan says so.
+Equal weights give equal outputs only where these agree; where they do not, a plan says so, and by how much.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+CANONICAL = "biased, inside"
+UNBIASED = "unbiased, outside"
+
+FROM_ZERO = "from 0"
+BEHIND_PADDING = "behind the padding row"
+
+STORED = "as it is stored"
+ZERO = "zeros"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +27,28 @@ class Conventions:
             with the divisor N - 1.
         layer_norm_eps: the epsilon that the code fixes whatever a configuration says; None where it is read.
         source: where that was read.
+        mask: what is added to attention scores of masked positions.
+        positions: the row of the position embedding that the first token gets.
+        pad_row: what the code takes for the padding token's embedding.
     """
 
     layer_norm: str
     layer_norm_eps: float | None
     source: str
+    mask: str = "the type's lowest value"
+    positions: str = FROM_ZERO
+    pad_row: str = STORED
 
 
-CANONICAL = "biased, inside"
+BY_EPSILON = 52.0
+"""Largest difference of BERT-base's outputs for a difference of 1 in epsilon, by measuring 1e-7 to 1e-5."""
+
+BY_ACTIVATION = {
+    frozenset({"gelu", "gelu_tanh"}): 9.4e-4,
+    frozenset({"gelu", "relu"}): 2.0,
+    frozenset({"gelu_tanh", "relu"}): 2.0,
+}
+"""Largest difference of BERT-base's outputs when one activation is computed for another, measured."""
 
 
 def differences(source: Conventions, target: Conventions, epsilon: float) -> tuple[str, ...]:
@@ -34,14 +57,31 @@ def differences(source: Conventions, target: Conventions, epsilon: float) -> tup
     ``epsilon`` is the one of the model's configuration.
     """
     found = []
+    ours, theirs = source.layer_norm_eps or epsilon, target.layer_norm_eps or epsilon
     if source.layer_norm != target.layer_norm:
         found.append(
             f"LayerNorm is computed {source.layer_norm} the root by the source's system and {target.layer_norm} the "
             "root by the target's: outputs of the same weights differ by up to some 3e-3 (measured at BERT-base size)."
         )
-    elif (source.layer_norm_eps or epsilon) != (target.layer_norm_eps or epsilon):
+    elif ours != theirs:
         found.append(
-            f"LayerNorm's epsilon is {source.layer_norm_eps or epsilon:g} in the source's system and "
-            f"{target.layer_norm_eps or epsilon:g} in the target's."
+            f"LayerNorm's epsilon is {ours:g} in the source's system and {theirs:g} in the target's: outputs of the "
+            f"same weights differ by up to some {BY_EPSILON * abs(ours - theirs):.0e} (measured at BERT-base size)."
+        )
+    if source.positions != target.positions:
+        found.append(
+            f"Positions are counted {source.positions} by the source's system, {target.positions} by the target's."
+        )
+    if source.pad_row != target.pad_row:
+        found.append(
+            f"The padding token's embedding is taken {source.pad_row} by the source's system and {target.pad_row} by "
+            "the target's: hidden states of padding differ, those of other tokens do not."
         )
     return tuple(found)
+
+
+def activation_difference(wanted: str, written: str) -> str:
+    """Say in a sentence that a system computes another activation than the model's, and by how much that tells."""
+    size = BY_ACTIVATION.get(frozenset({wanted, written}))
+    much = f" by up to some {size:.0e} (measured at BERT-base size)" if size else ""
+    return f"The model's activation is {wanted}, and the target's system computes {written}: outputs differ{much}."

@@ -11,16 +11,23 @@ from collections.abc import Collection, Mapping
 
 from interlingua.mappings.config import Config, ConfigTable, Json
 from interlingua.mappings.conventions import CANONICAL, Conventions
-from interlingua.mappings.dialect import Dialect, FolderForm, Table
+from interlingua.mappings.dialect import Dialect, Facts, FolderForm, Table
 from interlingua.mappings.rules import Rule, Shape, pairs
 from interlingua.mappings.schema import BERT
 
+TASKS = (
+    ("TokenClassification", "token_classification"),
+    ("MultipleChoice", "multiple_choice"),
+    ("Sequence", "sequence_classification"),
+)
+"""Words in the names of transformers' classes, and the heads that they have."""
+
 
 def find_task(names: Mapping[str, Shape], config: Mapping[str, Json]) -> tuple[str, str] | None:
-    """Say which head ``classifier`` is: sequence and token classification share the name."""
+    """Say which head ``classifier`` is: sequence and token classification and multiple choice share the name."""
     stated = config.get("architectures")
     architectures = " ".join(map(str, stated if isinstance(stated, list) else [stated or ""]))
-    for word, head in (("TokenClassification", "token_classification"), ("Sequence", "sequence_classification")):
+    for word, head in TASKS:
         if word in architectures:
             return head, f"the configuration's architectures say {architectures}"
     if any(name.endswith("pooler.dense.weight") for name in names):
@@ -32,37 +39,6 @@ def _encoder_rules() -> tuple[Rule, ...]:
     """The encoder keeps the canonical names behind the model's prefix."""
     names = [tensor.name for tensor in BERT.tensors if tensor.part in ("encoder", "pooler")]
     return tuple(Rule(name, f"{{base}}{name}") for name in names)
-
-
-BERT_TABLE = Table(
-    family=BERT,
-    base="bert.",
-    bases=("bert.", "roberta."),
-    scopes=("embeddings.", "encoder."),
-    renames=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
-    buffers=frozenset({"embeddings.position_ids", "embeddings.token_type_ids"}),
-    rules=(
-        *_encoder_rules(),
-        *pairs("masked_lm.transform.dense", "cls.predictions.transform.dense"),
-        *pairs("masked_lm.transform.LayerNorm", "cls.predictions.transform.LayerNorm"),
-        Rule("masked_lm.decoder.weight", "cls.predictions.decoder.weight"),
-        Rule("masked_lm.decoder.bias", "cls.predictions.bias", copies=("cls.predictions.decoder.bias",)),
-        *pairs("next_sentence", "cls.seq_relationship"),
-        *pairs("sequence_classification", "classifier", head="sequence_classification"),
-        *pairs("token_classification", "classifier", head="token_classification"),
-        *pairs("span_qa", "qa_outputs"),
-    ),
-    architectures=(
-        ("BertForPreTraining", frozenset({"pooler", "masked_lm", "next_sentence"})),
-        ("BertForMaskedLM", frozenset({"masked_lm"})),
-        ("BertForNextSentencePrediction", frozenset({"pooler", "next_sentence"})),
-        ("BertForSequenceClassification", frozenset({"pooler", "sequence_classification"})),
-        ("BertForTokenClassification", frozenset({"token_classification"})),
-        ("BertForQuestionAnswering", frozenset({"span_qa"})),
-        ("BertModel", frozenset()),
-    ),
-    find_task=find_task,
-)
 
 
 def config_extras(config: Config, _heads: Collection[str]) -> dict[str, Json]:
@@ -125,18 +101,69 @@ CONFIG = ConfigTable(
     },
     labels="id2label",
     dtype_keys=("dtype", "torch_dtype"),
+    architectures=True,
     extras=config_extras,
 )
+
+CONVENTIONS = Conventions(
+    layer_norm=CANONICAL, layer_norm_eps=None, source="transformers models/bert/modeling_bert.py (nn.LayerNorm)"
+)
+
+BERT_TABLE = Table(
+    family=BERT,
+    config=CONFIG,
+    conventions=CONVENTIONS,
+    base="bert.",
+    bases=("bert.", "roberta."),
+    scopes=("embeddings.", "encoder."),
+    renames=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
+    buffers=frozenset({"embeddings.position_ids", "embeddings.token_type_ids"}),
+    rules=(
+        *_encoder_rules(),
+        *pairs("masked_lm.transform.dense", "cls.predictions.transform.dense"),
+        *pairs("masked_lm.transform.LayerNorm", "cls.predictions.transform.LayerNorm"),
+        Rule("masked_lm.decoder.weight", "cls.predictions.decoder.weight"),
+        Rule("masked_lm.decoder.bias", "cls.predictions.bias", copies=("cls.predictions.decoder.bias",)),
+        *pairs("next_sentence", "cls.seq_relationship"),
+        *pairs("sequence_classification", "classifier", head="sequence_classification"),
+        *pairs("token_classification", "classifier", head="token_classification"),
+        *pairs("multiple_choice", "classifier", head="multiple_choice"),
+        *pairs("span_qa", "qa_outputs"),
+    ),
+    architectures=(
+        ("BertForPreTraining", frozenset({"pooler", "masked_lm", "next_sentence"})),
+        ("BertForMaskedLM", frozenset({"masked_lm"})),
+        ("BertForNextSentencePrediction", frozenset({"pooler", "next_sentence"})),
+        ("BertForSequenceClassification", frozenset({"pooler", "sequence_classification"})),
+        ("BertForMultipleChoice", frozenset({"pooler", "multiple_choice"})),
+        ("BertForTokenClassification", frozenset({"token_classification"})),
+        ("BertForQuestionAnswering", frozenset({"span_qa"})),
+        ("BertModel", frozenset()),
+    ),
+    find_task=find_task,
+)
+
+
+def tokenizer_files(facts: Facts) -> dict[str, Json]:
+    """Return the tokenizer's configuration, without which transformers lower-cases whatever the vocabulary is."""
+    if facts.tokens is None:
+        return {}
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
+    return {
+        "tokenizer_config.json": {
+            "do_lower_case": facts.lower_case,
+            "model_max_length": facts.config.max_position_embeddings,
+            "tokenizer_class": "BertTokenizer",
+            **{name: token for name, token in special.items() if token in facts.tokens},
+        }
+    }
+
 
 HF = Dialect(
     name="hf",
     title="Hugging Face transformers",
     containers=("safetensors", "torch-zip"),
     tables={"bert": BERT_TABLE},
-    config=CONFIG,
-    conventions=Conventions(
-        layer_norm=CANONICAL, layer_norm_eps=None, source="transformers models/bert/modeling_bert.py (nn.LayerNorm)"
-    ),
     folder=FolderForm(
         weights={"safetensors": "model.safetensors", "torch-zip": "pytorch_model.bin"},
         shards={
@@ -161,5 +188,6 @@ HF = Dialect(
             "[0-9]*_*/pytorch_model.bin",
         ),
         metadata={"safetensors": {"format": "pt"}},
+        files=tokenizer_files,
     ),
 )

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from interlingua.errors import FormatError, MappingError, UsageError
 from interlingua.mappings.config import Json
 from interlingua.mappings.dialect import Dialect, Table
-from interlingua.mappings.rules import PadRows, Rule, Shape
+from interlingua.mappings.rules import Operation, PadRows, Rule, Shape, SplitHeads, Transpose
 from interlingua.mappings.schema import ENCODER, LAYER, layer_of, template
+
+HEADS = "heads"
+"""The symbol of the number of attention heads among sizes, where shapes tell it."""
 
 MOST_ROOTS = 64
 """Models that are looked into to recognise a dialect: a file with more is one dialect's all the same."""
@@ -64,19 +67,49 @@ class Match:
     notes: tuple[str, ...]
 
 
-def recognise(dialects: Mapping[str, Dialect], names: Mapping[str, Shape]) -> list[tuple[Dialect, Table, int]]:
-    """Return (dialect, table, tensors known to it) for each table whose model is among the names, best first."""
-    scores = []
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A table whose model is among a source's names.
+
+    Attributes:
+        dialect: its dialect.
+        table: the table.
+        rank: how well it fits; compare with others'.
+    """
+
+    dialect: Dialect
+    table: Table
+    rank: tuple[int, ...]
+
+
+def recognise(
+    dialects: Mapping[str, Dialect], names: Mapping[str, Shape], config: Mapping[str, Json], container: str
+) -> list[Candidate]:
+    """Return a candidate for each table whose model is among the names, best first.
+
+    A table that knows more of the names is better; among equals one whose family the configuration states,
+    then one whose prefix the names have, then one whose system keeps weights in such a container.
+    """
+    found = []
     for dialect in dialects.values():
         for table in dialect.tables.values():
-            known = table.candidates()
-            best = 0
-            for root in table.roots(names)[:MOST_ROOTS]:
-                inside = (table.clean(name[len(root) :]) for name in names if name.startswith(root))
-                best = max(best, sum(1 for name in inside if name in known or template(name) in known))
-            if best:
-                scores.append((dialect, table, best))
-    return sorted(scores, key=lambda score: -score[2])
+            score = _score(table, names)
+            if score is not None:
+                claim = table.config.claims(config)
+                rank = (score[0], claim is True, claim is not False, score[1], container in dialect.containers)
+                found.append(Candidate(dialect, table, rank))
+    return sorted(found, key=lambda candidate: candidate.rank, reverse=True)
+
+
+def _score(table: Table, names: Mapping[str, Shape]) -> tuple[int, bool] | None:
+    """Return how many of the names a table knows, and whether its own prefix is there; None: no model of it."""
+    tidy = [table.tidy(name) for name in names]
+    scores = []
+    for root in table.roots(tidy)[:MOST_ROOTS]:
+        inside = [name[len(root) :] for name in tidy if name.startswith(root)]
+        known = sum(table.parse(table.clean(name)) is not None for name in inside)
+        scores.append((known, bool(table.base) and any(name.startswith(table.base) for name in inside)))
+    return max(scores, default=None)
 
 
 def match(
@@ -96,11 +129,12 @@ def match(
         MappingError: the encoder has a tensor that the table does not know, or lacks one.
         FormatError: shapes contradict each other, or one tensor is there under two spellings.
     """
-    roots = table.roots(names)
+    tidy = {name: table.tidy(name) for name in names}
+    roots = table.roots(tidy.values())
     root, notes = _choose(roots, submodel)
-    inside = {name: table.clean(name[len(root) :]) for name in names if name.startswith(root)}
-    task = table.find_task(names, config) if table.find_task else None
-    found, unknown = _assign(table, inside, task[0] if task else None)
+    inside = {name: table.clean(seen[len(root) :]) for name, seen in tidy.items() if seen.startswith(root)}
+    task = table.find_task(names, table.config.unwrap(config)) if table.find_task else None
+    found, unknown = _assign(table, inside, tidy, task[0] if task else None)
     _refuse_unknown_encoder(table, unknown, inside, dialect)
     taken = {name for entry in found.values() for name in (entry.native, *entry.copies)}
     leftovers = {name: _reason(table, root, name, inside.get(name)) for name in names if name not in taken}
@@ -136,22 +170,22 @@ def _choose(roots: list[str], submodel: str | None) -> tuple[str, tuple[str, ...
     raise UsageError(f"There are {len(roots)} models in here: {there}.", hint="Choose one with --submodel PREFIX.")
 
 
-def _assign(table: Table, inside: Mapping[str, str], task: str | None) -> tuple[dict[str, Found], list[str]]:
+def _assign(
+    table: Table, inside: Mapping[str, str], tidy: Mapping[str, str], task: str | None
+) -> tuple[dict[str, Found], list[str]]:
     """Return canonical name -> where found, and the native names that no rule knows."""
-    known = table.candidates()
     found: dict[str, Found] = {}
     copies: dict[str, list[str]] = {}
     unknown = []
     for native, name in inside.items():
-        key = name if name in known else template(name)
-        # A file may spell the template itself, which is the name of no layer.
-        rules = [] if LAYER in name else known.get(key, [])
+        key, layer = table.parse(name) or ("", None)
+        rules = table.candidates.get(key, [])
         rule = next((rule for rule in rules if len(rules) == 1 or rule.head == task), None)
         if rule is None:
             unknown.append(native)
             continue
-        canonical = rule.canonical.replace(LAYER, str(layer_of(name)))
-        if key in rule.copies:
+        canonical = rule.canonical.replace(LAYER, str(layer or 0))
+        if key in table.copies or (canonical in found and tidy[found[canonical].native] == tidy[native]):
             copies.setdefault(canonical, []).append(native)
         elif canonical in found:
             raise FormatError(
@@ -170,7 +204,7 @@ def _assign(table: Table, inside: Mapping[str, str], task: str | None) -> tuple[
 
 
 def _refuse_unknown_encoder(table: Table, unknown: list[str], inside: Mapping[str, str], dialect: Dialect) -> None:
-    strange = [n for n in unknown if inside[n].startswith(table.scopes) and inside[n] not in table.buffers]
+    strange = [n for n in unknown if inside[n].startswith(table.scopes) and not _is_bystander(table, inside[n])]
     if strange:
         raise MappingError(
             f"{len(strange)} tensors inside the encoder are none of a {table.family.name} in {dialect.title}: "
@@ -181,6 +215,11 @@ def _refuse_unknown_encoder(table: Table, unknown: list[str], inside: Mapping[st
         )
 
 
+def _is_bystander(table: Table, name: str) -> bool:
+    """Say whether a name inside the encoder's scope is no weight of it."""
+    return name in table.buffers or table.is_slot(name)
+
+
 def listing(names: list[str], most: int = 8) -> str:
     """Return the names in a sentence, at most ``most`` of them."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -189,12 +228,14 @@ def listing(names: list[str], most: int = 8) -> str:
 
 def _reason(table: Table, root: str, native: str, name: str | None) -> str:
     """Say why a native name is not part of the model."""
+    if name is None and table.is_slot(native):
+        return "state of a training run"
     if name is None:
         return f"outside of the model (which is behind {root.rstrip('./')})"
     if name in table.buffers:
         return "a buffer, computed anew on loading"
-    if native.startswith("optimizer"):
-        return "optimizer state"
+    if native.startswith("optimizer") or table.is_slot(name):
+        return "state of a training run"
     return f"a head or an addition that {table.family.name} has no name for"
 
 
@@ -218,7 +259,11 @@ def _count_layers(table: Table, found: Mapping[str, Found]) -> int:
     layers = max(numbers, default=-1) + 1
     if layers > len(found):
         raise FormatError(f"a layer is numbered {layers - 1}, but there are only {len(numbers)} layers")
-    missing = [name for name, tensor in table.family.instances(layers) if tensor.part == ENCODER and name not in found]
+    missing = [
+        name
+        for name, tensor in table.family.instances(layers)
+        if tensor.part == ENCODER and not tensor.optional and name not in found
+    ]
     if missing or not layers:
         raise MappingError(
             f"The source lacks {len(missing)} tensors of a {table.family.name} of {layers} layers: {listing(missing)}.",
@@ -230,8 +275,7 @@ def _count_layers(table: Table, found: Mapping[str, Found]) -> int:
 
 def _is_ambiguous(table: Table, found: Mapping[str, Found], head: str) -> bool:
     natives = [entry.rule.native for entry in found.values() if entry.rule.head == head]
-    known = table.candidates()
-    return any(len(known[native]) > 1 for native in natives if native in known)
+    return any(len(table.candidates.get(native, ())) > 1 for native in natives)
 
 
 def _sizes(table: Table, found: Mapping[str, Found], names: Mapping[str, Shape]) -> dict[str, int]:
@@ -241,24 +285,28 @@ def _sizes(table: Table, found: Mapping[str, Found], names: Mapping[str, Shape])
     for canonical, entry in found.items():
         native = names[entry.native]
         symbols = table.family.find(canonical).shape
-        shape = native
         operation = entry.rule.operation
-        if operation is not None and len(native) == len(symbols):
-            shape = operation.canonical_shape(native)
-            if isinstance(operation, PadRows) and native[0] < operation.before:
-                raise FormatError(
-                    f"{entry.native!r} has {native[0]} rows, but {operation.before} come before the first"
-                )
+        shape = operation.canonical_shape(native) if operation and native else native
         if len(shape) != len(symbols):
             raise FormatError(f"{entry.native!r} has the shape {list(native)}, but {' x '.join(symbols)} is due")
-        for symbol, size in zip(symbols, shape, strict=True):
-            due = int(symbol) if symbol.isdigit() else sizes.setdefault(symbol, size)
-            if symbol not in origin and not symbol.isdigit():
-                origin[symbol] = entry.native
-            if size != due:
+        if isinstance(operation, PadRows) and native[0] < operation.before:
+            raise FormatError(f"{entry.native!r} has {native[0]} rows, but {operation.before} come before the first")
+        due = [*zip(symbols, shape, strict=True), *_head_axis(operation, native)]
+        for symbol, size in due:
+            wanted = int(symbol) if symbol.isdigit() else sizes.setdefault(symbol, size)
+            if not symbol.isdigit():
+                origin.setdefault(symbol, entry.native)
+            if size != wanted:
                 seen = f" (as {origin[symbol]!r} says)" if symbol in origin else ""
                 raise FormatError(
-                    f"{entry.native!r} has the shape {list(native)}, but its {symbol} size should be {due}{seen}",
+                    f"{entry.native!r} has the shape {list(native)}, but its {symbol} size should be {wanted}{seen}",
                     hint="Tensors of different models are mixed, or the file is damaged.",
                 )
     return sizes
+
+
+def _head_axis(operation: Operation | None, native: Shape) -> list[tuple[str, int]]:
+    """Return the number of attention heads where a tensor's own shape has it."""
+    axis = 0 if isinstance(operation, SplitHeads) else getattr(operation, "heads", None)
+    whole = 2 if isinstance(operation, Transpose) else 1
+    return [] if axis is None or len(native) == whole else [(HEADS, native[axis])]

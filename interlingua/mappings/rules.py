@@ -10,36 +10,73 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Transpose:
-    """Swap the two axes of a matrix: ``[out, in]`` <-> ``[in, out]``. Its own inverse."""
+    """Swap the two axes of a matrix: ``[out, in]`` <-> ``[in, out]``.
 
-    def native_shape(self, canonical: Shape) -> Shape:
-        """Return the native shape of a canonical one."""
-        return canonical[::-1]
+    Attributes:
+        heads: the axis of ``[in, out]`` that the system keeps as two, attention heads and the size of one:
+            0 is ``[heads, size, out]``, 1 is ``[in, heads, size]``. None: neither.
+    """
+
+    heads: int | None = None
+
+    def native_shape(self, canonical: Shape, heads: int = 1) -> Shape:
+        """Return the native shape of a canonical one, in a model with that many attention heads."""
+        return _split(canonical[::-1], self.heads, heads)
 
     def canonical_shape(self, native: Shape) -> Shape:
         """Return the canonical shape of a native one."""
-        return native[::-1]
+        return _join(native, self.heads)[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitHeads:
+    """The system keeps the first axis as two: ``[hidden]`` <-> ``[heads, size]``. The bytes stay as they are."""
+
+    def native_shape(self, canonical: Shape, heads: int = 1) -> Shape:
+        """Return the native shape of a canonical one, in a model with that many attention heads."""
+        return _split(canonical, 0, heads)
+
+    def canonical_shape(self, native: Shape) -> Shape:
+        """Return the canonical shape of a native one."""
+        return _join(native, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class PadRows:
-    """The native table has ``before`` more rows in front, which the canonical one lacks.
+    """The native table has ``before`` more rows in front, which the canonical one lacks; fewer where negative.
 
-    Going native, they are zeros, or what the residue kept of them; going canonical, they are residue.
+    Rows that one side lacks are residue on the way there, and zeros (or what the residue kept) on the way back.
     """
 
     before: int
 
-    def native_shape(self, canonical: Shape) -> Shape:
+    def native_shape(self, canonical: Shape, _heads: int = 1) -> Shape:
         """Return the native shape of a canonical one."""
-        return (canonical[0] + self.before, *canonical[1:])
+        return (max(0, canonical[0] + self.before), *canonical[1:])
 
     def canonical_shape(self, native: Shape) -> Shape:
         """Return the canonical shape of a native one; a table of fewer rows than the padding has none left."""
         return (max(0, native[0] - self.before), *native[1:])
 
 
-Operation = Transpose | PadRows
+Operation = Transpose | SplitHeads | PadRows
+
+
+def splits(operation: Operation | None) -> bool:
+    """Say whether an operation needs the number of attention heads."""
+    return isinstance(operation, SplitHeads) or (isinstance(operation, Transpose) and operation.heads is not None)
+
+
+def _split(shape: Shape, axis: int | None, heads: int) -> Shape:
+    if axis is None:
+        return shape
+    return (*shape[:axis], heads, shape[axis] // max(1, heads), *shape[axis + 1 :])
+
+
+def _join(shape: Shape, axis: int | None) -> Shape:
+    if axis is None or len(shape) < axis + 2:
+        return shape
+    return (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +85,8 @@ class Rule:
 
     Attributes:
         canonical: canonical name, with ``{layer}`` where it repeats.
-        native: native name, with ``{layer}`` at the same place.
+        native: native name, with ``{layer}`` where the system numbers its layers; without it, the system has
+            one set of weights for all of them.
         operation: what makes the native tensor of the canonical one; None where they are the same bytes.
         aliases: other spellings, of older versions, that are read and never written.
         copies: further names under which the system stores the same data; read when there, written where
@@ -73,30 +111,39 @@ class Rule:
         return (self.native, *self.aliases)
 
 
+WEIGHT_BIAS = (("weight", "weight"), ("bias", "bias"))
+"""The parts of a layer that the system calls as the canonical schema does."""
+
+GAMMA_BETA = (("weight", "gamma"), ("bias", "beta"))
+"""LayerNorm's parts where a system calls them gamma and beta."""
+
+KERNEL_BIAS = (("weight", "kernel"), ("bias", "bias"))
+"""A linear layer's parts in Keras and TensorFlow."""
+
+
 def pairs(
     canonical: str,
     native: str,
-    parts: Iterable[tuple[str, str]] = (("weight", "weight"), ("bias", "bias")),
+    parts: Iterable[tuple[str, str]] = WEIGHT_BIAS,
     *,
     weight: Operation | None = None,
+    bias: Operation | None = None,
     aliases: tuple[str, ...] = (),
     head: str | None = None,
+    join: str = ".",
 ) -> tuple[Rule, ...]:
     """Return the rules of a layer's weight and bias: one for each (canonical, native) pair of ``parts``.
 
-    ``weight`` is the operation of the first pair; a bias has none. Aliases get the same native parts.
+    ``weight`` is the operation of the first pair, ``bias`` of the others; ``join`` stands between the native
+    layer and its part. Aliases get the same native parts.
     """
     return tuple(
         Rule(
             f"{canonical}.{ours}",
-            f"{native}.{theirs}",
-            weight if place == 0 else None,
-            aliases=tuple(f"{alias}.{theirs}" for alias in aliases),
+            f"{native}{join}{theirs}",
+            weight if place == 0 else bias,
+            aliases=tuple(f"{alias}{join}{theirs}" for alias in aliases),
             head=head,
         )
         for place, (ours, theirs) in enumerate(parts)
     )
-
-
-GAMMA_BETA = (("weight", "gamma"), ("bias", "beta"))
-"""LayerNorm's parts where a system calls them gamma and beta."""

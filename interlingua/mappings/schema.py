@@ -4,8 +4,10 @@ Names and orientation follow the original PyTorch port of BERT (linear weights a
 model prefix; heads have names of their own, so that no two tasks share one. A dialect's table maps to these
 and to nothing else.
 
-Sources: Devlin et al. 2018 (arXiv:1810.04805); huggingface/transformers
-``src/transformers/models/bert/modeling_bert.py``; google-research/bert ``modeling.py``.
+Sources: Devlin et al. 2018 (arXiv:1810.04805); google-research/bert ``modeling.py``; huggingface/transformers
+``src/transformers/models/{bert,ernie,albert,roberta,electra,distilbert}/modeling_*.py`` and
+``models/deprecated/nezha/modeling_nezha.py`` (4.57.1). Learned relative positions of NEZHA: mindspore-ai/models
+``official/nlp/Bert/src/bert_model.py``.
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ class CanonicalTensor:
         shape: one symbol (``hidden``) or number an axis.
         part: ``encoder``, or the head that it belongs to.
         tied_to: the tensor whose data it shares unless a checkpoint says otherwise.
+        optional: whether a model may be without it; one that has it computes with it.
     """
 
     name: str
     shape: tuple[str, ...]
     part: str
     tied_to: str | None = None
+    optional: bool = False
 
     @property
     def repeated(self) -> bool:
@@ -51,11 +55,18 @@ class Family:
         name: ``bert``, ...
         tensors: in canonical order.
         sizes: shape symbol -> the configuration value that it is.
+        counts: the configuration value that the number of ``{layer}`` is; a family whose layers share their
+            weights has groups of them.
+        values: configuration values that only some families have, and this one does.
+        kin: families that hold the same model but for what stands in one of the two alone.
     """
 
     name: str
     tensors: tuple[CanonicalTensor, ...]
     sizes: Mapping[str, str]
+    counts: str = "num_hidden_layers"
+    values: tuple[str, ...] = ()
+    kin: tuple[str, ...] = ()
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -84,12 +95,12 @@ _NUMBER = re.compile(r"(?<=[./])(0|[1-9][0-9]{0,8})(?=[./])")
 
 
 def template(name: str) -> str:
-    """Return the name with the first number that stands alone between separators replaced by ``{layer}``."""
+    """Return a canonical name with the layer's number replaced by ``{layer}``: the first between separators."""
     return _NUMBER.sub(LAYER, name, count=1)
 
 
 def layer_of(name: str) -> int | None:
-    """Return the first number that stands alone between separators in a name, or None."""
+    """Return the layer's number in a canonical name, the first between separators; or None."""
     found = _NUMBER.search(name)
     return int(found.group()) if found else None
 
@@ -103,102 +114,264 @@ def _by_name(family: Family) -> dict[str, CanonicalTensor]:
     return _INDEX[family.name]
 
 
-def _tensors(part: str, table: str) -> tuple[CanonicalTensor, ...]:
-    """Read a table of ``name: shape`` lines; ``= other`` after the shape says which tensor it is tied to."""
+def tensors(part: str, table: str, layer: str = "") -> tuple[CanonicalTensor, ...]:
+    """Read a table of ``name: shape`` lines, ``layer`` before each name.
+
+    ``= other`` after the shape says which tensor it is tied to; ``?`` that a model may be without it.
+    """
     rows = []
     for line in table.strip().splitlines():
         name, _, rest = line.strip().partition(":")
         shape, _, tied = rest.partition("=")
-        rows.append(CanonicalTensor(name, tuple(shape.split()), part, tied.strip() or None))
+        sizes, optional = shape.replace("?", "").split(), "?" in shape
+        rows.append(CanonicalTensor(layer + name, tuple(sizes), part, tied.strip() or None, optional))
     return tuple(rows)
 
 
+_SIZES = {
+    "vocab": "vocab_size",
+    "positions": "max_position_embeddings",
+    "types": "type_vocab_size",
+    "hidden": "hidden_size",
+    "intermediate": "intermediate_size",
+}
+
+_LAYER = """
+    attention.self.query.weight: hidden hidden
+    attention.self.query.bias: hidden
+    attention.self.key.weight: hidden hidden
+    attention.self.key.bias: hidden
+    attention.self.value.weight: hidden hidden
+    attention.self.value.bias: hidden
+    attention.output.dense.weight: hidden hidden
+    attention.output.dense.bias: hidden
+    attention.output.LayerNorm.weight: hidden
+    attention.output.LayerNorm.bias: hidden
+    intermediate.dense.weight: intermediate hidden
+    intermediate.dense.bias: intermediate
+    output.dense.weight: hidden intermediate
+    output.dense.bias: hidden
+    output.LayerNorm.weight: hidden
+    output.LayerNorm.bias: hidden
+"""
+"""The layer that all families share."""
+
+_LAYERS = tensors(ENCODER, _LAYER, f"encoder.layer.{LAYER}.")
+
+_POOLER = tensors(
+    "pooler",
+    """
+    pooler.dense.weight: hidden hidden
+    pooler.dense.bias: hidden
+    """,
+)
+_MASKED_LM = tensors(
+    "masked_lm",
+    """
+    masked_lm.transform.dense.weight: hidden hidden
+    masked_lm.transform.dense.bias: hidden
+    masked_lm.transform.LayerNorm.weight: hidden
+    masked_lm.transform.LayerNorm.bias: hidden
+    masked_lm.decoder.weight: vocab hidden = embeddings.word_embeddings.weight
+    masked_lm.decoder.bias: vocab
+    """,
+)
+_NARROW_MASKED_LM = tensors(
+    "masked_lm",
+    """
+    masked_lm.transform.dense.weight: embedding hidden
+    masked_lm.transform.dense.bias: embedding
+    masked_lm.transform.LayerNorm.weight: embedding
+    masked_lm.transform.LayerNorm.bias: embedding
+    masked_lm.decoder.weight: vocab embedding = embeddings.word_embeddings.weight
+    masked_lm.decoder.bias: vocab
+    """,
+)
+"""The masked-LM head of a family whose embedding is narrower than its layers."""
+
+
+def _linear(head: str, rows: str) -> tuple[CanonicalTensor, ...]:
+    """A head that is one linear layer."""
+    return tensors(head, f"{head}.weight: {rows} hidden\n{head}.bias: {rows}")
+
+
+def _dense_linear(head: str, rows: str) -> tuple[CanonicalTensor, ...]:
+    """A head that is a dense layer as wide as the encoder, and a linear one."""
+    return tensors(
+        head,
+        f"""
+        {head}.dense.weight: hidden hidden
+        {head}.dense.bias: hidden
+        {head}.output.weight: {rows} hidden
+        {head}.output.bias: {rows}
+        """,
+    )
+
+
+_LABELLED = (
+    *_linear("sequence_classification", "labels"),
+    *_linear("token_classification", "labels"),
+    *_linear("span_qa", "2"),
+    *_linear("multiple_choice", "1"),
+)
+
+_EMBEDDINGS = tensors(
+    ENCODER,
+    """
+    embeddings.word_embeddings.weight: vocab hidden
+    embeddings.position_embeddings.weight: positions hidden
+    embeddings.token_type_embeddings.weight: types hidden
+    """,
+)
+_NARROW_EMBEDDINGS = tensors(
+    ENCODER,
+    """
+    embeddings.word_embeddings.weight: vocab embedding
+    embeddings.position_embeddings.weight: positions embedding
+    embeddings.token_type_embeddings.weight: types embedding
+    embeddings.LayerNorm.weight: embedding
+    embeddings.LayerNorm.bias: embedding
+    """,
+)
+_EMBEDDING_NORM = tensors(ENCODER, "embeddings.LayerNorm.weight: hidden\nembeddings.LayerNorm.bias: hidden")
+
 BERT = Family(
     name="bert",
-    sizes={
-        "vocab": "vocab_size",
-        "positions": "max_position_embeddings",
-        "types": "type_vocab_size",
-        "hidden": "hidden_size",
-        "intermediate": "intermediate_size",
-    },
+    sizes=_SIZES,
+    kin=("ernie",),
     tensors=(
-        *_tensors(
+        *_EMBEDDINGS,
+        *_EMBEDDING_NORM,
+        *_LAYERS,
+        *_POOLER,
+        *_MASKED_LM,
+        *_linear("next_sentence", "2"),
+        *_LABELLED,
+    ),
+)
+
+ERNIE = Family(
+    name="ernie",
+    sizes={**_SIZES, "tasks": "task_type_vocab_size"},
+    values=("task_type_vocab_size", "use_task_id"),
+    kin=("bert",),
+    tensors=(
+        *_EMBEDDINGS,
+        *tensors(ENCODER, "embeddings.task_type_embeddings.weight: tasks hidden ?"),
+        *_EMBEDDING_NORM,
+        *_LAYERS,
+        *_POOLER,
+        *_MASKED_LM,
+        *_linear("next_sentence", "2"),
+        *_LABELLED,
+    ),
+)
+
+_ROBERTA_TENSORS = (
+    *_EMBEDDINGS,
+    *_EMBEDDING_NORM,
+    *_LAYERS,
+    *_POOLER,
+    *_MASKED_LM,
+    *_dense_linear("sequence_classification", "labels"),
+    *_linear("token_classification", "labels"),
+    *_linear("span_qa", "2"),
+    *_linear("multiple_choice", "1"),
+)
+
+ROBERTA = Family(name="roberta", sizes=_SIZES, tensors=_ROBERTA_TENSORS, kin=("xlm-roberta",))
+"""Positions begin behind the padding row (``pad_token_id`` + 1): rows are never cut or shifted."""
+
+XLM_ROBERTA = Family(name="xlm-roberta", sizes=_SIZES, tensors=_ROBERTA_TENSORS, kin=("roberta",))
+
+NEZHA = Family(
+    name="nezha",
+    sizes=_SIZES,
+    values=("max_relative_position",),
+    tensors=(
+        *tensors(
+            ENCODER,
+            """
+            embeddings.word_embeddings.weight: vocab hidden
+            embeddings.position_embeddings.weight: positions hidden ?
+            embeddings.token_type_embeddings.weight: types hidden
+            """,
+        ),
+        *_EMBEDDING_NORM,
+        *_LAYERS,
+        *tensors(ENCODER, f"encoder.layer.{LAYER}.attention.self.relative_positions.weight: relative head_size ?"),
+        *_POOLER,
+        *_MASKED_LM,
+        *_linear("next_sentence", "2"),
+        *_LABELLED,
+    ),
+)
+"""Relative positions are computed (sinusoids), and nothing is stored of them; MindSpore's are learned."""
+
+ALBERT = Family(
+    name="albert",
+    sizes={**_SIZES, "embedding": "embedding_size"},
+    counts="num_hidden_groups",
+    values=("embedding_size", "num_hidden_groups"),
+    tensors=(
+        *_NARROW_EMBEDDINGS,
+        *tensors(
+            ENCODER,
+            """
+            encoder.embedding_hidden_mapping_in.weight: hidden embedding
+            encoder.embedding_hidden_mapping_in.bias: hidden
+            """,
+        ),
+        *tensors(ENCODER, _LAYER, f"encoder.group.{LAYER}."),
+        *_POOLER,
+        *_NARROW_MASKED_LM,
+        *_linear("sentence_order", "2"),
+        *_LABELLED,
+    ),
+)
+"""All layers of a group share their weights; every released model has one group."""
+
+ELECTRA = Family(
+    name="electra",
+    sizes={**_SIZES, "embedding": "embedding_size"},
+    values=("embedding_size",),
+    tensors=(
+        *_NARROW_EMBEDDINGS,
+        *tensors(ENCODER, "embeddings_project.weight: hidden embedding ?\nembeddings_project.bias: hidden ?"),
+        *_LAYERS,
+        *_NARROW_MASKED_LM,
+        *_dense_linear("replaced_token_detection", "1"),
+        *_dense_linear("sequence_classification", "labels"),
+        *_linear("token_classification", "labels"),
+        *_linear("span_qa", "2"),
+        *_dense_linear("multiple_choice", "1"),
+    ),
+)
+
+DISTILBERT = Family(
+    name="distilbert",
+    sizes={symbol: value for symbol, value in _SIZES.items() if symbol != "types"},
+    tensors=(
+        *tensors(
             ENCODER,
             """
             embeddings.word_embeddings.weight: vocab hidden
             embeddings.position_embeddings.weight: positions hidden
-            embeddings.token_type_embeddings.weight: types hidden
-            embeddings.LayerNorm.weight: hidden
-            embeddings.LayerNorm.bias: hidden
-            encoder.layer.{layer}.attention.self.query.weight: hidden hidden
-            encoder.layer.{layer}.attention.self.query.bias: hidden
-            encoder.layer.{layer}.attention.self.key.weight: hidden hidden
-            encoder.layer.{layer}.attention.self.key.bias: hidden
-            encoder.layer.{layer}.attention.self.value.weight: hidden hidden
-            encoder.layer.{layer}.attention.self.value.bias: hidden
-            encoder.layer.{layer}.attention.output.dense.weight: hidden hidden
-            encoder.layer.{layer}.attention.output.dense.bias: hidden
-            encoder.layer.{layer}.attention.output.LayerNorm.weight: hidden
-            encoder.layer.{layer}.attention.output.LayerNorm.bias: hidden
-            encoder.layer.{layer}.intermediate.dense.weight: intermediate hidden
-            encoder.layer.{layer}.intermediate.dense.bias: intermediate
-            encoder.layer.{layer}.output.dense.weight: hidden intermediate
-            encoder.layer.{layer}.output.dense.bias: hidden
-            encoder.layer.{layer}.output.LayerNorm.weight: hidden
-            encoder.layer.{layer}.output.LayerNorm.bias: hidden
             """,
         ),
-        *_tensors(
-            "pooler",
-            """
-            pooler.dense.weight: hidden hidden
-            pooler.dense.bias: hidden
-            """,
-        ),
-        *_tensors(
-            "masked_lm",
-            """
-            masked_lm.transform.dense.weight: hidden hidden
-            masked_lm.transform.dense.bias: hidden
-            masked_lm.transform.LayerNorm.weight: hidden
-            masked_lm.transform.LayerNorm.bias: hidden
-            masked_lm.decoder.weight: vocab hidden = embeddings.word_embeddings.weight
-            masked_lm.decoder.bias: vocab
-            """,
-        ),
-        *_tensors(
-            "next_sentence",
-            """
-            next_sentence.weight: 2 hidden
-            next_sentence.bias: 2
-            """,
-        ),
-        *_tensors(
-            "sequence_classification",
-            """
-            sequence_classification.weight: labels hidden
-            sequence_classification.bias: labels
-            """,
-        ),
-        *_tensors(
-            "token_classification",
-            """
-            token_classification.weight: labels hidden
-            token_classification.bias: labels
-            """,
-        ),
-        *_tensors(
-            "span_qa",
-            """
-            span_qa.weight: 2 hidden
-            span_qa.bias: 2
-            """,
-        ),
+        *_EMBEDDING_NORM,
+        *_LAYERS,
+        *_MASKED_LM,
+        *_dense_linear("sequence_classification", "labels"),
+        *_linear("token_classification", "labels"),
+        *_linear("span_qa", "2"),
+        *_dense_linear("multiple_choice", "1"),
     ),
 )
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT,)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (BERT, ERNIE, ALBERT, ROBERTA, XLM_ROBERTA, NEZHA, ELECTRA, DISTILBERT)
+}
 """Every family there is, by name."""
 
 ZOO_PARTS = frozenset({ENCODER, "pooler"})

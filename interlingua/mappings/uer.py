@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from interlingua.mappings.config import Config, ConfigTable, Json
-from interlingua.mappings.conventions import Conventions
+from interlingua.mappings.conventions import UNBIASED, Conventions
 from interlingua.mappings.dialect import Dialect, FolderForm, Table
 from interlingua.mappings.rules import GAMMA_BETA, PadRows, Rule, Shape, pairs
 from interlingua.mappings.schema import BERT
@@ -30,65 +30,6 @@ def find_task(names: Mapping[str, Shape], config: Mapping[str, Json]) -> tuple[s
         return "span_qa", "output_layer has two rows: start and end"
     return "token_classification", f"output_layer has {rows} rows, and a span has two"
 
-
-BERT_TABLE = Table(
-    family=BERT,
-    scopes=("embedding.", "encoder."),
-    buffers=frozenset({"embedding.pe", "embedding.sinusoidalpos.pe"}),
-    rows={"embeddings.token_type_embeddings.weight": 3},
-    rules=(
-        Rule(
-            "embeddings.word_embeddings.weight",
-            "embedding.word.embedding.weight",
-            aliases=("embedding.word_embedding.weight",),
-        ),
-        Rule(
-            "embeddings.position_embeddings.weight",
-            "embedding.pos.embedding.weight",
-            aliases=("embedding.position_embedding.weight",),
-        ),
-        # Segment 0 is padding; sentences A and B are 1 and 2 (uer/embeddings/seg_embedding.py).
-        Rule(
-            "embeddings.token_type_embeddings.weight",
-            "embedding.seg.embedding.weight",
-            PadRows(before=1),
-            aliases=("embedding.segment_embedding.weight",),
-        ),
-        *pairs("embeddings.LayerNorm", "embedding.layer_norm", GAMMA_BETA),
-        *pairs(f"{OURS}.attention.self.query", f"{THEIRS}.self_attn.linear_layers.0"),
-        *pairs(f"{OURS}.attention.self.key", f"{THEIRS}.self_attn.linear_layers.1"),
-        *pairs(f"{OURS}.attention.self.value", f"{THEIRS}.self_attn.linear_layers.2"),
-        *pairs(f"{OURS}.attention.output.dense", f"{THEIRS}.self_attn.final_linear"),
-        *pairs(f"{OURS}.attention.output.LayerNorm", f"{THEIRS}.layer_norm_1", GAMMA_BETA),
-        *pairs(f"{OURS}.intermediate.dense", f"{THEIRS}.feed_forward.linear_1"),
-        *pairs(f"{OURS}.output.dense", f"{THEIRS}.feed_forward.linear_2"),
-        *pairs(f"{OURS}.output.LayerNorm", f"{THEIRS}.layer_norm_2", GAMMA_BETA),
-        *pairs(
-            "pooler.dense",
-            "target.sp.linear_1",
-            aliases=("target.sp_linear_1", "target.nsp_linear_1"),
-        ),
-        *pairs("pooler.dense", "output_layer_1", head="sequence_classification"),
-        *pairs("masked_lm.transform.dense", "target.mlm.linear_1", aliases=("target.mlm_linear_1",)),
-        *pairs("masked_lm.transform.LayerNorm", "target.mlm.layer_norm", GAMMA_BETA, aliases=("target.layer_norm",)),
-        Rule(
-            "masked_lm.decoder.weight",
-            "target.mlm.linear_2.weight",
-            aliases=("target.mlm_linear_2.weight",),
-            always=True,
-        ),
-        Rule("masked_lm.decoder.bias", "target.mlm.linear_2.bias", aliases=("target.mlm_linear_2.bias",)),
-        *pairs(
-            "next_sentence",
-            "target.sp.linear_2",
-            aliases=("target.sp_linear_2", "target.nsp_linear_2"),
-        ),
-        *pairs("sequence_classification", "output_layer_2", head="sequence_classification"),
-        *pairs("token_classification", "output_layer", head="token_classification"),
-        *pairs("span_qa", "output_layer", head="span_qa"),
-    ),
-    find_task=find_task,
-)
 
 TARGETS = (("mlm", {"masked_lm"}), ("sp", {"pooler", "next_sentence"}))
 """UER's training targets, and the heads of which any one makes it that target."""
@@ -150,20 +91,81 @@ CONFIG = ConfigTable(
     extras=config_extras,
 )
 
+CONVENTIONS = Conventions(
+    layer_norm=UNBIASED, layer_norm_eps=1e-6, source="dbiir/UER-py uer/layers/layer_norm.py", mask="-10000"
+)
+
+BERT_TABLE = Table(
+    family=BERT,
+    config=CONFIG,
+    conventions=CONVENTIONS,
+    scopes=("embedding.", "encoder."),
+    buffers=frozenset({"embedding.pe", "embedding.sinusoidalpos.pe"}),
+    rows={"embeddings.token_type_embeddings.weight": 3},
+    rules=(
+        Rule(
+            "embeddings.word_embeddings.weight",
+            "embedding.word.embedding.weight",
+            aliases=("embedding.word_embedding.weight",),
+        ),
+        Rule(
+            "embeddings.position_embeddings.weight",
+            "embedding.pos.embedding.weight",
+            aliases=("embedding.position_embedding.weight",),
+        ),
+        # Segment 0 is padding; sentences A and B are 1 and 2 (uer/embeddings/seg_embedding.py).
+        Rule(
+            "embeddings.token_type_embeddings.weight",
+            "embedding.seg.embedding.weight",
+            PadRows(before=1),
+            aliases=("embedding.segment_embedding.weight",),
+        ),
+        *pairs("embeddings.LayerNorm", "embedding.layer_norm", GAMMA_BETA),
+        *pairs(f"{OURS}.attention.self.query", f"{THEIRS}.self_attn.linear_layers.0"),
+        *pairs(f"{OURS}.attention.self.key", f"{THEIRS}.self_attn.linear_layers.1"),
+        *pairs(f"{OURS}.attention.self.value", f"{THEIRS}.self_attn.linear_layers.2"),
+        *pairs(f"{OURS}.attention.output.dense", f"{THEIRS}.self_attn.final_linear"),
+        *pairs(f"{OURS}.attention.output.LayerNorm", f"{THEIRS}.layer_norm_1", GAMMA_BETA),
+        *pairs(f"{OURS}.intermediate.dense", f"{THEIRS}.feed_forward.linear_1"),
+        *pairs(f"{OURS}.output.dense", f"{THEIRS}.feed_forward.linear_2"),
+        *pairs(f"{OURS}.output.LayerNorm", f"{THEIRS}.layer_norm_2", GAMMA_BETA),
+        *pairs(
+            "pooler.dense",
+            "target.sp.linear_1",
+            aliases=("target.sp_linear_1", "target.nsp_linear_1"),
+        ),
+        *pairs("pooler.dense", "output_layer_1", head="sequence_classification"),
+        *pairs("masked_lm.transform.dense", "target.mlm.linear_1", aliases=("target.mlm_linear_1",)),
+        *pairs("masked_lm.transform.LayerNorm", "target.mlm.layer_norm", GAMMA_BETA, aliases=("target.layer_norm",)),
+        Rule(
+            "masked_lm.decoder.weight",
+            "target.mlm.linear_2.weight",
+            aliases=("target.mlm_linear_2.weight",),
+            always=True,
+        ),
+        Rule("masked_lm.decoder.bias", "target.mlm.linear_2.bias", aliases=("target.mlm_linear_2.bias",)),
+        *pairs(
+            "next_sentence",
+            "target.sp.linear_2",
+            aliases=("target.sp_linear_2", "target.nsp_linear_2"),
+        ),
+        *pairs("sequence_classification", "output_layer_2", head="sequence_classification"),
+        *pairs("token_classification", "output_layer", head="token_classification"),
+        *pairs("span_qa", "output_layer", head="span_qa"),
+    ),
+    find_task=find_task,
+    # models/bert/{tiny,mini,small,medium,base,large,xlarge}_config.json
+    head_counts={128: 2, 256: 4, 512: 8, 768: 12, 1024: 16, 1536: 24},
+)
+
 UER = Dialect(
     name="uer",
     title="UER-py",
     containers=("torch-zip",),
     tables={"bert": BERT_TABLE},
-    config=CONFIG,
-    conventions=Conventions(
-        layer_norm="unbiased, outside", layer_norm_eps=1e-6, source="dbiir/UER-py uer/layers/layer_norm.py"
-    ),
     folder=FolderForm(
         weights={"torch-zip": "pytorch_model.bin"},
         config="config.json",
         vocabulary="vocab.txt",
     ),
-    # models/bert/{tiny,mini,small,medium,base,large,xlarge}_config.json
-    head_counts={128: 2, 256: 4, 512: 8, 768: 12, 1024: 16, 1536: 24},
 )

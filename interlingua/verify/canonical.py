@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from interlingua.convert.plan import SOURCE, Piece, Step
+from interlingua.convert.plan import SOURCE, Step
 from interlingua.convert.source import Checkpoint
+from interlingua.convert.steps import step_between
 from interlingua.convert.stream import Readers, step_blocks
 from interlingua.errors import MappingError
-from interlingua.formats.base import TensorSpec
-from interlingua.mappings.rules import PadRows, Transpose
 
 
 def canonical_steps(checkpoint: Checkpoint) -> dict[str, Step]:
@@ -23,16 +22,8 @@ def canonical_steps(checkpoint: Checkpoint) -> dict[str, Step]:
         raise checkpoint.problem or MappingError("No dialect knows this checkpoint.")
     steps = {}
     for name, found in match.tensors.items():
-        if name in checkpoint.ties:
-            continue
-        spec = checkpoint.tensors[found.native]
-        operation = found.rule.operation
-        shape = operation.canonical_shape(spec.shape) if operation else spec.shape
-        target = TensorSpec(name, spec.dtype, shape)
-        start = spec.nbytes - target.nbytes if isinstance(operation, PadRows) else 0
-        turned = (spec.shape[0], spec.shape[1]) if isinstance(operation, Transpose) else None
-        piece = Piece(SOURCE, spec.name, start, spec.nbytes - start)
-        steps[name] = Step(target, (piece,), transpose=turned, canonical=name)
+        if name not in checkpoint.ties:
+            steps[name] = step_between(checkpoint.tensors[found.native], found.rule.operation, None, name, name)
     return steps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from interlingua.convert.conversion import Result
 from interlingua.convert.plan import Plan, Step
 from interlingua.errors import printable
 from interlingua.mappings.config import Json
-from interlingua.mappings.schema import LAYER, layer_of, template
+from interlingua.mappings.schema import LAYER
 from interlingua.verify.difference import Comparison
 
 
@@ -36,9 +37,16 @@ def folded(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """
     groups: dict[tuple[str, ...], list[int | None]] = {}
     for row in rows:
-        key = tuple(template(cell) for cell in row)
-        groups.setdefault(key, []).append(next((n for cell in row if (n := layer_of(cell)) is not None), None))
+        key = tuple(_LAYER.sub(LAYER, cell, count=1) for cell in row)
+        numbers = (int(found.group()) for cell in row if (found := _LAYER.search(cell)))
+        groups.setdefault(key, []).append(next(numbers, None))
     return [tuple(cell.replace(LAYER, _range(numbers)) for cell in key) for key, numbers in groups.items()]
+
+
+# Between separators, or behind the words by which systems number layers inside one.
+_LAYER = re.compile(
+    r"(?:(?<=[./])|(?<=layer_)|(?<=transformer_encoder_)|(?<=layer_with_weights-))(?:0|[1-9][0-9]{0,8})(?=[./_])"
+)
 
 
 def _range(numbers: Sequence[int | None]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from interlingua.convert.execute import Written, spot
 from interlingua.convert.plan import SOURCE, Piece, Plan, Step
-from interlingua.convert.planning import whole
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
+from interlingua.convert.steps import whole
 from interlingua.convert.stream import AT_FAULT
 from interlingua.errors import CheckError
 from interlingua.formats.dtypes import BFLOAT16, UINT16, DType

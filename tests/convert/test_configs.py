@@ -15,7 +15,7 @@ from interlingua.mappings.match import Match, match
 from interlingua.mappings.registry import DIALECTS
 from tests.models import SMALL, Sizes, hf, hf_config, uer, uer_config
 
-HF, UER = DIALECTS["hf"], DIALECTS["uer"]
+HF_CONFIG, UER_CONFIG = (DIALECTS[name].tables["bert"].config for name in ("hf", "uer"))
 
 
 def matched(heads=("pooler",), dialect: str = "hf", sizes: Sizes = SMALL, config=None) -> Match:
@@ -27,7 +27,11 @@ def matched(heads=("pooler",), dialect: str = "hf", sizes: Sizes = SMALL, config
 def completed(native, heads=("pooler",), dialect: str = "hf", tokens: int | None = None, fallback=None, sizes=SMALL):
     found = matched(heads, dialect, sizes, native)
     return complete(
-        parse(native, DIALECTS[dialect].config, "config.json"), fallback or {}, found, "config.json", tokens
+        parse(native, DIALECTS[dialect].tables["bert"].config, "config.json"),
+        fallback or {},
+        found,
+        "config.json",
+        tokens,
     )
 
 
@@ -182,16 +186,16 @@ KINDS = {
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in KINDS.items() for value in values], ids=str)
 def test_a_value_of_the_wrong_kind_is_refused_by_its_key(key: str, value: object) -> None:
     with pytest.raises(FormatError, match=f"config.json: {key} = "):
-        parse({key: value}, HF.config, "config.json")
+        parse({key: value}, HF_CONFIG, "config.json")
 
 
 @pytest.mark.parametrize("value", ["gelu_10", "", None, 5, ["gelu"], {"a": 1}, True])
 def test_an_activation_that_is_not_known_is_refused(value: object) -> None:
     if value is None:
-        assert "hidden_act" not in parse({"hidden_act": value}, HF.config, "config.json")
+        assert "hidden_act" not in parse({"hidden_act": value}, HF_CONFIG, "config.json")
     else:
         with pytest.raises(MappingError, match="hidden_act"):
-            parse({"hidden_act": value}, HF.config, "config.json")
+            parse({"hidden_act": value}, HF_CONFIG, "config.json")
 
 
 OTHERS = [
@@ -218,21 +222,21 @@ OTHERS = [
 @pytest.mark.parametrize(("dialect", "key", "value"), OTHERS, ids=str)
 def test_another_architecture_is_refused_by_the_key_that_says_so(dialect: str, key: str, value: object) -> None:
     with pytest.raises(MappingError, match=f"says {key} = ") as caught:
-        parse({key: value}, DIALECTS[dialect].config, "config.json")
+        parse({key: value}, DIALECTS[dialect].tables["bert"].config, "config.json")
     assert "--keep-names" in str(caught.value)
 
 
 def test_two_keys_of_one_value_must_agree() -> None:
-    assert parse({"hidden_size": 12, "emb_size": 12}, UER.config, "c")["hidden_size"] == 12
-    assert parse({"emb_size": 12}, UER.config, "c")["hidden_size"] == 12
+    assert parse({"hidden_size": 12, "emb_size": 12}, UER_CONFIG, "c")["hidden_size"] == 12
+    assert parse({"emb_size": 12}, UER_CONFIG, "c")["hidden_size"] == 12
     with pytest.raises(MappingError, match="gives hidden_size two values"):
-        parse({"hidden_size": 12, "emb_size": 8}, UER.config, "c")
+        parse({"hidden_size": 12, "emb_size": 8}, UER_CONFIG, "c")
 
 
 def test_labels_are_in_the_order_of_their_numbers() -> None:
-    assert parse({"id2label": {"1": "b", "0": "a", "2": "c"}}, HF.config, "c")["labels"] == ("a", "b", "c")
-    assert "labels" not in parse({"id2label": {}}, HF.config, "c")
-    assert "labels" not in parse({"id2label": None}, HF.config, "c")
+    assert parse({"id2label": {"1": "b", "0": "a", "2": "c"}}, HF_CONFIG, "c")["labels"] == ("a", "b", "c")
+    assert "labels" not in parse({"id2label": {}}, HF_CONFIG, "c")
+    assert "labels" not in parse({"id2label": None}, HF_CONFIG, "c")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +244,7 @@ def test_labels_are_in_the_order_of_their_numbers() -> None:
 )
 def test_labels_that_are_not_numbered_are_refused(labels: dict[str, str]) -> None:
     with pytest.raises(FormatError, match="id2label"):
-        parse({"id2label": labels}, HF.config, "config.json")
+        parse({"id2label": labels}, HF_CONFIG, "config.json")
 
 
 HEADS = ("pooler", "sequence_classification")
@@ -414,7 +418,7 @@ CONFIGS = st.builds(
 def test_what_is_spelled_is_parsed_as_it_was(config: Config) -> None:
     native, _ = spelled(config, "hf")
     json.dumps(native)
-    found = complete(parse(native, HF.config, "c"), {}, matched(), "c", None)
+    found = complete(parse(native, HF_CONFIG, "c"), {}, matched(), "c", None)
     assert found.config == config
     assert found.notes == ()
 
@@ -423,15 +427,15 @@ def test_what_is_spelled_is_parsed_as_it_was(config: Config) -> None:
 def test_a_configuration_comes_back_through_the_other_dialect(config: Config) -> None:
     base, _ = spelled(config, "hf")
     theirs, _ = spelled(config, "uer")
-    kept = parse(base, HF.config, "c")
-    back = complete(parse(theirs, UER.config, "c"), kept, matched(dialect="uer"), "c", None).config
+    kept = parse(base, HF_CONFIG, "c")
+    back = complete(parse(theirs, UER_CONFIG, "c"), kept, matched(dialect="uer"), "c", None).config
     assert back == config
     assert spelled(back, "hf", base=base)[0] == base
 
 
 def test_the_table_is_found_by_what_the_text_says() -> None:
     every = list(DIALECTS.values())
-    assert table_of(hf_config(), UER, every) is HF.config
-    assert table_of(uer_config(), HF, every) is UER.config
-    assert table_of({"hidden_size": 12}, HF, every) is None
-    assert table_of({}, HF, every) is None
+    assert table_of(hf_config(), matched(dialect="uer"), every) is HF_CONFIG
+    assert table_of(uer_config(), matched(), every) is UER_CONFIG
+    assert table_of({"hidden_size": 12}, matched(), every) is None
+    assert table_of({}, matched(), every) is None

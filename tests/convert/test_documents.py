@@ -5,42 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from interlingua.convert.documents import MAX_TEXT, count_lines, json_object, read_json, read_text, to_json
+from interlingua.convert.documents import MAX_TEXT, json_object, read_json, read_text, to_json
 from interlingua.errors import FormatError
 
 
 def a_file(folder: Path, content: bytes) -> Path:
     (folder / "text").write_bytes(content)
     return folder / "text"
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [
-        (b"", 0),
-        (b"\n", 1),
-        (b"a", 1),
-        (b"a\n", 1),
-        (b"a\nb", 2),
-        (b"a\r\nb\r\n", 2),
-        (b"a\n\nb\n", 3),
-        (b"\xef\xbb\xbfa\n", 1),
-        # What else Python takes for the end of a line may stand in a vocabulary as a token.
-        ("a\u2028b\x85c\x0bd\x1ce\n".encode(), 1),
-        (b"a\rb\n", 1),
-    ],
-)
-def test_entries_of_a_vocabulary(tmp_path: Path, content: bytes, lines: int) -> None:
-    assert count_lines(a_file(tmp_path, content)) == lines
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")), min_size=1))
-def test_every_token_is_an_entry(tmp_path_factory, tokens: list[str]) -> None:
-    path = a_file(tmp_path_factory.mktemp("vocab"), "".join(f"{token}\n" for token in tokens).encode())
-    assert count_lines(path) == len(tokens)
 
 
 def test_a_text_that_is_no_utf_8_is_refused_with_the_place(tmp_path: Path) -> None:
@@ -53,12 +25,12 @@ def test_a_text_that_is_no_utf_8_is_refused_with_the_place(tmp_path: Path) -> No
 def test_a_text_too_long_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "text").open("wb") as file:
         file.truncate(MAX_TEXT + 1)
-    for read in (read_text, read_json, count_lines):
+    for read in (read_text, read_json):
         with pytest.raises(FormatError, match="too long"):
             read(tmp_path / "text")
 
 
-@pytest.mark.parametrize("read", [read_text, read_json, count_lines])
+@pytest.mark.parametrize("read", [read_text, read_json])
 def test_a_missing_text_is_refused(tmp_path: Path, read) -> None:
     with pytest.raises(FormatError, match="cannot be opened"):
         read(tmp_path / "text")

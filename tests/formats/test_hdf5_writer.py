@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import tracemalloc
 
@@ -54,6 +55,16 @@ def test_h5py_and_we_read_what_was_written(tmp_path_factory, module, case):
             assert equal_bits(reader.read(name), array)
             assert sum(extent.nbytes for extent in reader.extents(name)) == array.nbytes
     assert save(module, folder / "again.h5", case).read_bytes() == path.read_bytes()
+
+
+@WRITERS
+def test_tensors_lie_in_their_order_where_they_can_be_mapped(tmp_path, module):
+    specs = [TensorSpec(f"layer/{name}", FLOAT32, shape) for name, shape in (("z", (3,)), ("a", ()), ("b", (5, 7)))]
+    with module.open_writer(tmp_path / "x.h5", specs) as writer:
+        assert list(writer.offsets.values()) == [128, 192, 256]
+        writer.finish()
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert {spec.name: file[spec.name].id.get_offset() for spec in specs} == writer.offsets
 
 
 @WRITERS
@@ -113,16 +124,23 @@ def test_a_file_that_exists_is_left_alone(tmp_path, module):
 
 @WRITERS
 def test_a_disk_that_refuses_is_reported(tmp_path, module, monkeypatch):
-    def refuse(*_args, **_kwargs):
+    opened = []
+
+    def refuse(fd, *_args):
+        opened.append(fd)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(h5py, "File", refuse)
+    monkeypatch.setattr(os, "pwrite", refuse)
     with pytest.raises(OutputError, match="No space left on device"):
         module.open_writer(tmp_path / "x.h5", [])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 @WRITERS
-@pytest.mark.parametrize("name", ["a//b", "/a", "a/", "a/./b", "a/\0", "a/\ud800", "", f"a/{'b' * 70_000}"])
+@pytest.mark.parametrize(
+    "name", ["a//b", "/a", "a/", "a/./b", "a/\0", "a/\ud800", "", f"a/{'b' * 70_000}", "a/" * 64 + "a"]
+)
 def test_names_that_hdf5_cannot_have_are_refused(tmp_path, module, name):
     with pytest.raises(MappingError, match="cannot be the path") as caught:
         module.open_writer(tmp_path / "x.h5", [TensorSpec(name, FLOAT32, ())])

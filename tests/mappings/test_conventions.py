@@ -29,6 +29,6 @@ def test_another_layer_norm_is_told_whatever_the_epsilon() -> None:
 
 
 def test_transformers_and_uer_differ() -> None:
-    hf, uer = DIALECTS["hf"].conventions, DIALECTS["uer"].conventions
+    hf, uer = DIALECTS["hf"].tables["bert"].conventions, DIALECTS["uer"].tables["bert"].conventions
     assert len(differences(hf, uer, 1e-12)) == len(differences(uer, hf, 1e-12)) == 1
     assert differences(hf, hf, 1e-12) == differences(uer, uer, 1e-12) == ()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from interlingua.mappings.config import ACTIVATIONS, INTEGERS, NUMBERS, Config
+from interlingua.mappings.config import ACTIVATIONS, REQUIRED, Config
 from interlingua.mappings.dialect import Table, check_table
 from interlingua.mappings.registry import DIALECTS
 from interlingua.mappings.rules import Rule
@@ -143,15 +143,15 @@ def test_models_of_every_era_are_found() -> None:
     assert table.roots(["embedding.word.embedding.weight"]) == [""]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
-def test_every_dialect_spells_the_whole_configuration_or_says_what_it_cannot(dialect) -> None:
-    table = dialect.config
+@pytest.mark.parametrize(("dialect", "table"), TABLES)
+def test_every_dialect_spells_the_whole_configuration_or_says_what_it_cannot(dialect, table: Table) -> None:
+    family, table = table.family, table.config
     known = set(Config.__dataclass_fields__)
     assert set(table.keys) <= known
     assert set(table.defaults) <= known
     assert set(table.activations.values()) <= set(ACTIVATIONS)
-    for name in (*INTEGERS, *NUMBERS, "hidden_act"):
-        sized = name in BERT.sizes.values() or name in ("num_hidden_layers", "num_attention_heads")
+    for name in (*REQUIRED, *family.values):
+        sized = name in family.sizes.values() or name in (family.counts, "num_attention_heads", "use_task_id")
         assert name in table.keys or name in table.defaults or sized, name
     # What is written is recognised again.
     assert table.marks & {key for keys in table.keys.values() for key in keys}
@@ -160,14 +160,14 @@ def test_every_dialect_spells_the_whole_configuration_or_says_what_it_cannot(dia
     assert set(dialect.folder.shards) <= set(dialect.containers)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
-def test_every_activation_that_is_written_is_read_as_the_same(dialect) -> None:
+@pytest.mark.parametrize(("_dialect", "table"), TABLES)
+def test_every_activation_that_is_written_is_read_as_the_same(_dialect, table: Table) -> None:
     for canonical in ACTIVATIONS:
-        spelled = dialect.config.spell_activation(canonical)
-        assert spelled is None or dialect.config.activations[spelled] == canonical
+        spelled = table.config.spell_activation(canonical)
+        assert spelled is None or table.config.activations[spelled] == canonical
 
 
 def test_activations_are_written_as_the_systems_call_them() -> None:
-    hf, uer = DIALECTS["hf"].config, DIALECTS["uer"].config
+    hf, uer = DIALECTS["hf"].tables["bert"].config, DIALECTS["uer"].tables["bert"].config
     assert [hf.spell_activation(name) for name in ACTIVATIONS] == ["gelu", "gelu_new", "relu", "silu", "tanh", "linear"]
     assert [uer.spell_activation(name) for name in ACTIVATIONS] == ["gelu", "gelu_fast", "relu", "silu", None, "linear"]

@@ -27,7 +27,7 @@ def matched(names, dialect: str = "hf", config=None, submodel: str | None = None
 
 
 def recognised(names: Shapes) -> list[str]:
-    return [dialect.name for dialect, _, _ in recognise(DIALECTS, names)]
+    return list(dict.fromkeys(found.dialect.name for found in recognise(DIALECTS, names, {}, "safetensors")))
 
 
 WRAPPERS = {
@@ -102,7 +102,7 @@ def test_leftovers_are_in_the_order_of_the_file_with_their_reasons() -> None:
         "cls.seq_relationship.weight": (2, 12),
     }
     assert matched(names).leftovers == {
-        "optimizer.state.7.exp_avg": "optimizer state",
+        "optimizer.state.7.exp_avg": "state of a training run",
         "bert.embeddings.position_ids": "a buffer, computed anew on loading",
         "crf.transitions": "a head or an addition that bert has no name for",
         "cls.seq_relationship.weight": "half of a head: next_sentence.bias missing",

@@ -56,7 +56,7 @@ def test_only_the_first_number_is_the_layer() -> None:
 def test_instances_are_embeddings_then_layers_then_heads() -> None:
     listed = list(BERT.instances(3))
     names = [name for name, _ in listed]
-    assert len(set(names)) == len(names) == 5 + 3 * 16 + 2 + 6 + 2 + 2 + 2 + 2
+    assert len(set(names)) == len(names) == 5 + 3 * 16 + 2 + 6 + 2 + 2 + 2 + 2 + 2
     assert names[:5] == [
         "embeddings.word_embeddings.weight",
         "embeddings.position_embeddings.weight",
@@ -68,8 +68,8 @@ def test_instances_are_embeddings_then_layers_then_heads() -> None:
     assert names[5 + 16] == "encoder.layer.1.attention.self.query.weight"
     assert names[5 + 3 * 16 - 1] == "encoder.layer.2.output.LayerNorm.bias"
     assert names[5 + 3 * 16] == "pooler.dense.weight"
-    assert names[-1] == "span_qa.bias"
-    assert [tensor.part == ENCODER for _, tensor in listed] == [True] * (5 + 3 * 16) + [False] * 16
+    assert names[-1] == "multiple_choice.bias"
+    assert [tensor.part == ENCODER for _, tensor in listed] == [True] * (5 + 3 * 16) + [False] * 18
 
 
 def test_no_layers_leave_embeddings_and_heads() -> None:
@@ -91,16 +91,17 @@ def test_heads_are_in_canonical_order() -> None:
         "sequence_classification",
         "token_classification",
         "span_qa",
+        "multiple_choice",
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=str)
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_every_family_is_consistent(family) -> None:
     names = [tensor.name for tensor in family.tensors]
     assert len(set(names)) == len(names)
     symbols = {symbol for tensor in family.tensors for symbol in tensor.shape if not symbol.isdigit()}
     assert symbols >= set(family.sizes)
-    assert symbols - set(family.sizes) <= {"labels"}
+    assert symbols - set(family.sizes) <= {"labels", "relative", "head_size"}
     for tensor in family.tensors:
         if tensor.tied_to is not None:
             assert family.find(tensor.tied_to).shape == tensor.shape
