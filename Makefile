@@ -5,6 +5,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c 'impo
 
 VENV := .venv
 VENV_NUMPY2 := .venv-numpy2
+VENV_OWNERS := .venv-owners
 BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
@@ -32,6 +33,10 @@ test: $(VENV)/supported lint $(VENV)/all ## lint, type check, and run the whole 
 test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest NumPy
 	@$(VENV_NUMPY2)/bin/python -m benchmarks.minilm $(DEMO)
 	$(VENV_NUMPY2)/bin/python $(PYTEST)
+
+.PHONY: test-owners
+test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own model classes, in an environment of their own
+	$(VENV_OWNERS)/bin/python $(PYTEST) tests/convert/owners
 
 .PHONY: lint
 lint: $(VENV)/tools ## ruff and mypy
@@ -62,11 +67,11 @@ clean: ## delete what was made, except the virtual environments
 
 .PHONY: distclean
 distclean: clean ## delete the virtual environments too
-	rm -rf $(VENV) $(VENV_NUMPY2)
+	rm -rf $(VENV) $(VENV_NUMPY2) $(VENV_OWNERS)
 
 # Virtual environments. Each file below is a stamp: what it stands for is installed.
 
-$(VENV)/made $(VENV_NUMPY2)/made: %/made:
+$(VENV)/made $(VENV_NUMPY2)/made $(VENV_OWNERS)/made: %/made:
 	@$(if $(PYTHON),,echo 'No Python 3.10 or newer with the venv module was found (on Debian: apt-get install python3-venv). PYTHON=... names one.' >&2; exit 1)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit(f"Python 3.10 or newer is needed; {sys.executable} is {sys.version.split()[0]}. PYTHON=... names another.")'
 	$(PYTHON) -m venv --clear $*
@@ -92,6 +97,12 @@ $(VENV)/supported: $(VENV)/made
 $(VENV)/all: $(VENV)/supported $(VENV)/tools
 	@echo 'Installing torch, TensorFlow, PaddlePaddle and MindSpore into $(VENV): some minutes and 6 GB.'
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[all,test]'
+	@touch $@
+
+$(VENV_OWNERS)/all: $(VENV_OWNERS)/made $(SETUP) requirements-owners.txt
+	@echo 'Installing the owners of the dialects into $(VENV_OWNERS): some minutes and 8 GB.'
+	$(VENV_OWNERS)/bin/python $(INSTALL) --no-deps --requirement requirements-owners.txt
+	$(VENV_OWNERS)/bin/python $(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV_NUMPY2)/all: $(VENV_NUMPY2)/made $(SETUP)

@@ -122,19 +122,23 @@ def show_files(console: Console, source: Path, model: Mapping[str, Any], trips: 
     """
     rounds = [(trip.dialect, trip.back) for trip in trips if trip.back is not None]
     needed = {Path(model[key]) for key in ("weights", "config_file", "vocabulary")}
-    table = plain_table("file", *(name for name, _ in rounds))
+    table = plain_table("file", "identical after", "not carried by", "DIFFERENT after")
     good = True
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         name = path.relative_to(source)
         cells = [compare(path, back / name) for _, back in rounds]
         good &= all(cell == SAME or (cell == ABSENT and path not in needed) for cell in cells)
-        table.add_row(str(name), *cells)
+        found = {
+            kind: [dialect for (dialect, _), cell in zip(rounds, cells, strict=True) if cell == kind] for kind in KINDS
+        }
+        same, absent, different = (found[kind] for kind in KINDS)
+        table.add_row(str(name), f"{len(same)} of {len(rounds)}", ", ".join(absent), ", ".join(different))
     console.print(f"\nFiles of {source} after the way there and back")
     console.print(table)
     return good
 
 
-SAME, DIFFERENT, ABSENT = "identical", "DIFFERENT", "not carried"
+KINDS = SAME, ABSENT, DIFFERENT = "identical", "not carried", "DIFFERENT"
 
 
 def compare(one: Path, other: Path) -> str:

@@ -17,7 +17,7 @@ from types import ModuleType
 import interlingua.mappings
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
 from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
-from interlingua.mappings.registry import DIALECTS
+from interlingua.mappings.registry import DIALECTS, conversions
 from interlingua.mappings.rules import Operation, PadRows, Rule, SplitHeads
 from interlingua.mappings.schema import FAMILIES, LAYER, Family
 
@@ -39,7 +39,60 @@ def pages() -> dict[str, str]:
         module = module_of(dialect)
         source = module.__name__.replace(".", "/") + ".py"
         found[f"dialects/{dialect.name}.md"] = HEADER.format(source=source) + dialect_page(dialect, module)
+    found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
+    found["../README.md"] = readme((FOLDER / "../README.md").read_text(encoding="utf-8"))
     return found
+
+
+# -- what converts to what
+
+
+def matrix_page() -> str:
+    """Return the page on every ordered pair of dialects, family by family."""
+    parts = [
+        "# What converts to what\n",
+        "Rows are sources, columns targets. A cell says yes, or which family the model is written as. Every cell that "
+        "is not empty is a test (`tests/convert/test_every_pair.py`): for each head of the family, a random model goes "
+        "there and back, with equal fingerprints, and every byte of its tensors and its configuration as it was.\n",
+    ]
+    for family in FAMILIES:
+        found = {(c.source, c.target): c.written_as for c in conversions() if c.family == family}
+        sources = [name for name in DIALECTS if (name, name) in found]
+        targets = [name for name in DIALECTS if any((source, name) in found for source in sources)]
+        rows = (
+            (f"`{source}`", *(cell(found.get((source, target)), family, source == target) for target in targets))
+            for source in sources
+        )
+        parts.append(f"## {family}\n\n" + table(("", *(f"`{name}`" for name in targets)), rows))
+    return "\n".join(parts)
+
+
+def cell(written_as: str | None, family: str, same: bool) -> str:
+    """Return the cell of one pair."""
+    if written_as is None or same:
+        return ""
+    return "yes" if written_as == family else f"as {written_as}"
+
+
+def readme(text: str) -> str:
+    """Return the README with its table of dialects and families as the tables have it."""
+    rows = (
+        (f"[`{dialect.name}`](docs/dialects/{dialect.name}.md)", dialect.title, ", ".join(dialect.tables))
+        for dialect in DIALECTS.values()
+    )
+    counts: dict[tuple[str, str], int] = {}
+    for found in conversions():
+        counts[found.source, found.target] = counts.get((found.source, found.target), 0) + 1
+    grid = (
+        (f"{number} `{source}`", *(str(counts.get((source, target), "")) for target in DIALECTS))
+        for number, source in enumerate(DIALECTS, 1)
+    )
+    numbers = (str(number) for number in range(1, len(DIALECTS) + 1))
+    tables = (table(("dialect", "system", "families"), rows), table(("families from, to", *numbers), grid))
+    lines = f"{tables[0]}\nHow many families go from each (row) to each (column):\n\n{tables[1]}".splitlines()
+    made = "".join(f"  {line}".rstrip() + "\n" for line in lines)
+    inside = re.compile(r"(<!-- matrix -->\n).*(<!-- end of matrix -->)", re.DOTALL)
+    return inside.sub(lambda found: found[1] + made + found[2], text)
 
 
 def module_of(dialect: Dialect) -> ModuleType:
@@ -110,8 +163,14 @@ def dialect_page(dialect: Dialect, module: ModuleType) -> str:
 
 
 def folder_section(dialect: Dialect) -> str:
-    """Return what a folder of a dialect holds."""
-    form: FolderForm = dialect.folder
+    """Return what a folder of a dialect holds, and one of a family that has its own form."""
+    own = (f"Of {family}:\n\n{folder_table(dialect, form)}" for family, form in dialect.family_folders.items())
+    first = f"The first container is the default.\n\n{folder_table(dialect, dialect.folder)}"
+    return "\n".join(("## Folder\n", first, *own))
+
+
+def folder_table(dialect: Dialect, form: FolderForm) -> str:
+    """Return the files of one form of a dialect's folders."""
     rows = [(f"weights, {name}", f"`{form.weights[name]}`") for name in dialect.containers]
     rows += [
         (f"shards, {name}", f"`{shard.format(shard='00001-of-00002')}` ..., listed in `{index}`")
@@ -120,8 +179,8 @@ def folder_section(dialect: Dialect) -> str:
     rows += [("configuration", f"`{form.config}`"), ("vocabulary", f"`{form.vocabulary}`")]
     if form.sidecars:
         rows.append(("carried along", listed(form.sidecars)))
-    rows += [(f"metadata of {name}", coded(values)) for name, values in form.metadata.items()]
-    return "## Folder\n\nThe first container is the default.\n\n" + table(("what", "file"), rows)
+    rows += [(f"metadata of {name}", coded(values)) for name, values in form.metadata.items() if not callable(values)]
+    return table(("what", "file"), rows)
 
 
 def family_sections(entry: Table) -> tuple[str, ...]:

@@ -42,8 +42,8 @@ def convert(
         check: read the output back and hold it against the source.
         dry_run: make the plan and write nothing.
         **options: ``dialect``, ``family``, ``config``, ``vocabulary`` and ``submodel`` of the source;
-            ``container``, ``dtype``, ``max_shard_size`` (bytes), ``residue``, ``keep_names``, ``overwrite``
-            and ``sync`` of the output.
+            ``container``, ``dtype``, ``max_shard_size`` (bytes), ``residue``, ``preserve``, ``keep_names``,
+            ``overwrite`` and ``sync`` of the output.
 
     Raises:
         InterlinguaError: as ``interlingua.convert.conversion.convert`` lists them.

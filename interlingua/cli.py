@@ -140,6 +140,13 @@ def main() -> None:
     show_default=True,
     help="What the target cannot hold: keep it in a file beside the output, leave it out, or refuse.",
 )
+@click.option(
+    "--preserve",
+    type=click.Choice(["weights", "outputs"]),
+    default="weights",
+    show_default=True,
+    help="Move every number as it is; or change LayerNorm's gammas where the target computes it otherwise.",
+)
 @click.option("--keep-names", is_flag=True, help="Convert the container alone, of any model.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option(
@@ -171,6 +178,7 @@ def convert(src: str, dst: str, **options: Any) -> None:
         dtype=options["dtype"],
         max_shard_size=conversion.parse_size(options["max_shard_size"]),
         residue=options["residue"],
+        preserve=options["preserve"],
         keep_names=options["keep_names"],
         overwrite=options["overwrite"],
         sync=not options["no_sync"],
@@ -338,34 +346,20 @@ def fingerprint(sources: tuple[str, ...], encoder: bool, tensors: bool, as_json:
 
 
 @main.command()
+@click.option("--family", metavar="F", help="Show what one family's models convert to.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @failures
-def matrix(as_json: bool) -> None:
+def matrix(family: str | None, as_json: bool) -> None:
     """Print which dialect converts to which, by family, and which containers are read and written."""
-    from interlingua.formats.registry import CONTAINERS
-    from interlingua.mappings.registry import DIALECTS
+    from interlingua.verify.matrix import as_dict, tables
 
-    pairs = {
-        a.name: {b.name: [f for f in a.tables if f in b.tables] for b in DIALECTS.values()} for a in DIALECTS.values()
-    }
-    containers = {c.name: {"reads": True, "writes": c.writes, "title": c.title} for c in CONTAINERS.values()}
     if as_json:
-        _print_json({"dialects": pairs, "containers": containers})
+        _print_json(as_dict())
         return
-    from rich.text import Text
-
-    from interlingua.verify.report import plain_table
-
     console = _console()
-    table = plain_table("from \\ to", *pairs)
-    for name, row in pairs.items():
-        table.add_row(Text(name), *(Text(", ".join(families) or "-") for families in row.values()))
-    console.print(table)
-    console.print()
-    table = plain_table("container", "what it is", "reads", "writes")
-    for container in CONTAINERS.values():
-        table.add_row(container.name, container.title, "yes", "yes" if container.writes else "-")
-    console.print(table)
+    for table in tables(family):
+        console.print(table)
+        console.print()
 
 
 @click.command(context_settings={**HELP, "ignore_unknown_options": True})

@@ -117,7 +117,7 @@ def test_1_what_was_written_is_not_what_was_read(source: Path, tmp_path: Path, m
     ("arguments", "words"),
     [
         (["--to", "ure"], "Did you mean 'uer'?"),
-        ([], "Pass --to with one of hf, uer"),
+        ([], "Pass --to with one of hf, hf-tf"),
         (["--to", "uer", "--from", "hff"], "Did you mean 'hf'?"),
         (["--to", "uer", "--container", "zip"], "There is no container 'zip'"),
         (["--to", "uer", "--container", "safetensors"], "UER-py does not read safetensors files"),
@@ -159,7 +159,7 @@ BROKEN = {
     "no container that is known": b"hello",
     "claims bytes": b"\xff\x00\x00\x00\x00\x00\x00\x00{}",
     "no valid JSON": b"\x05\x00\x00\x00\x00\x00\x00\x00{abc}",
-    "no model of hf, uer": safetensors_bytes({"a": np.zeros(2)}),
+    "no model of a dialect that is known": safetensors_bytes({"a": np.zeros(2)}),
 }
 
 
@@ -174,7 +174,7 @@ def test_3_the_input_cannot_be_read(tmp_path: Path, words: str, content: bytes |
         ("fingerprint", path),
         ("diff", path, path),
     ]
-    if words != "no model of hf, uer":
+    if words != "no model of a dialect that is known":
         commands.append(("inspect", path))
     for command in commands:
         message = failed(3, *command)
@@ -358,10 +358,20 @@ def test_fingerprints_are_printed_as_checksums_are(source: Path, tmp_path: Path)
 
 def test_the_matrix_names_every_dialect_and_container() -> None:
     found = json.loads(done("matrix", "--json").stdout)
-    assert found["dialects"]["hf"]["uer"] == found["dialects"]["uer"]["hf"] == ["bert"]
+    assert found["dialects"]["uer"]["hf"] == ["bert", "albert"]
+    assert found["dialects"]["hf"]["uer"] == ["bert", "ernie", "albert"]
+    assert {"from": "hf", "to": "uer", "family": "ernie", "as": "bert"} in found["written_as_another_family"]
     assert found["containers"]["torch-legacy"] == {"reads": True, "writes": False, "title": "PyTorch before 1.6"}
     text = done("matrix").stdout
     assert all(name in text for name in (*found["dialects"], *found["containers"]))
+
+
+def test_the_matrix_of_a_family_says_what_it_is_written_as() -> None:
+    lines = done("matrix", "--family", "ernie").stdout.splitlines()
+    row = next(line for line in lines if line.split()[1:2] == ["hf"])
+    assert "yes" in row
+    assert "as bert" in row
+    assert "There are: bert" in failed(2, "matrix", "--family", "erny")
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(source: Path, tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def test_the_residue_page_describes_the_file_that_a_conversion_leaves(tmp_path: 
     for entry in entries:
         assert all(f"| `{key}` |" in page for key in entry)
         assert entry["key"] == f"{entry['dialect']}/{entry['kind']}/{entry['name']}"
-    assert set(re.findall(r"^\| `(\w+)` \| (?:a whole|the first|the bytes|a tensor)", page, re.MULTILINE)) == set(
-        residue.KINDS
-    )
+    assert set(
+        re.findall(r"^\| `(\w+)` \| (?:a whole|the first|the bytes|a tensor|a string)", page, re.MULTILINE)
+    ) == set(residue.KINDS)
 
 
 def test_no_page_links_to_a_page_that_is_not_there() -> None:

@@ -110,9 +110,13 @@ def complete(
     sizes[family.counts] = match.layers
     if HEADS in match.sizes:
         sizes["num_attention_heads"] = match.sizes[HEADS]
+    elif match.sizes.get("head_size"):
+        sizes["num_attention_heads"] = match.sizes["hidden"] // match.sizes["head_size"]
     _check_sizes(sizes, values, name, tokens)
     result: dict[str, Json] = {**fallback, **values, **_expressed(fallback, values, match.table), **sizes}
     result = {key: value for key, value in result.items() if key not in SOME or key in family.values}
+    if "types" not in family.sizes:
+        result["type_vocab_size"] = 0
     if "use_task_id" in family.values:
         result["use_task_id"] = "tasks" in match.sizes
     if padding is not None:
@@ -239,10 +243,12 @@ def spell(
     form = table.config
     flat = form.unwrap(base)
     native: dict[str, Json] = {**flat} if base else {**form.constants}
-    said = {**form.defaults, **parse(base, form, "the configuration kept as residue")} if base else {}
+    stated = parse(base, form, "the configuration kept as residue") if base else {}
+    said = {**form.defaults, **stated} if base else {}
     notes = []
     for canonical, value in config.as_dict().items():
-        if canonical in form.keys and said.get(canonical) != value:
+        left_open = bool(base) and canonical in form.unstated and canonical not in stated
+        if canonical in form.keys and said.get(canonical) != value and not left_open:
             spelled = form.nearest_activation(value) if canonical == "hidden_act" else value
             if spelled is None:
                 raise MappingError(f"{dialect.title} has no activation {value}.")

@@ -38,6 +38,7 @@ class Options:
         dtype: ``keep``, or the element type of floating-point weights.
         max_shard_size: bytes a weights file holds at most; None: one file.
         residue: ``keep``, ``drop`` or ``error``.
+        preserve: ``weights``, or ``outputs``.
         keep_names: convert the container alone, of any model.
         overwrite: replace what is at the destination.
         sync: force the output to the disk before it appears.
@@ -49,6 +50,7 @@ class Options:
     dtype: str = "keep"
     max_shard_size: int | None = 5_000_000_000
     residue: str = "keep"
+    preserve: str = "weights"
     keep_names: bool = False
     overwrite: bool = False
     sync: bool = True
@@ -99,6 +101,8 @@ def convert(
         OutputError: the output cannot be written, or is in the way.
         CheckError: ``check`` says that the output is not the source.
     """
+    if options.to is not None:
+        dialects.find(options.to)
     with open_checkpoint(source, options.source, strict=not options.keep_names) as opened:
         plan, destination = _plan(opened, Path(target), options)
         if not dry_run:
@@ -142,6 +146,7 @@ def _plan(opened: Checkpoint, target: Path, options: Options) -> tuple[Plan, Des
         residue=options.residue,
         single_file=target.name if single else None,
         family=options.source.family,
+        preserve=options.preserve,
     )
     return make_plan(opened, wanted), destination
 
@@ -156,7 +161,7 @@ def _container(options: Options, file: Path | None, allowed: tuple[str, ...], ti
     if file is None:
         return containers.CONTAINERS[allowed[0]]
     for name in allowed:
-        if file.suffix in containers.CONTAINERS[name].suffixes:
+        if file.name.endswith(containers.CONTAINERS[name].suffixes):
             return containers.CONTAINERS[name]
     raise UsageError(
         f"{title} does not keep weights in {file.suffix} files.", hint="Name a folder, or a file of another suffix."

@@ -95,7 +95,9 @@ def execute(
             progress(count)
 
     for text in plan.texts:
-        _write_text(folder / text.path, text.content)
+        path = folder / text.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_text(path, text.content)
     lost: list[Lost] = []
     places: dict[tuple[str, str], Spot] = {}
     files: list[str] = []

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 from interlingua.errors import FormatError, OutputError
@@ -92,10 +93,10 @@ def find_weights(path: Path) -> Path:
 def usual_names() -> Iterator[str]:
     """Yield the names that the dialects give their weights, each dialect's default container first."""
     for dialect in DIALECTS.values():
-        for container in dialect.containers:
-            yield dialect.folder.weights[container]
-            if container in dialect.folder.shards:
-                yield dialect.folder.shards[container][1]
+        for container, form in product(dialect.containers, dialect.folders):
+            yield form.weights[container]
+            if container in form.shards:
+                yield form.shards[container][1]
 
 
 def listed(folder: Path) -> list[Path]:

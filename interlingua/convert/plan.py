@@ -47,6 +47,7 @@ class Step:
         pieces: what to join.
         transpose: (rows, columns) of the joined matrix that is to be transposed; None: it stays as it is.
         cast_from: the pieces' element type where it is not the target's.
+        scale: what every element is multiplied by, in float64; None: nothing.
         canonical: its canonical name, where it has one.
     """
 
@@ -55,11 +56,12 @@ class Step:
     transpose: tuple[int, int] | None = None
     cast_from: DType | None = None
     canonical: str | None = None
+    scale: float | None = None
 
     @property
     def is_copy(self) -> bool:
         """Whether the bytes stay as they are."""
-        return self.transpose is None and self.cast_from is None
+        return self.transpose is None and self.cast_from is None and self.scale is None
 
     @property
     def operation(self) -> str:
@@ -71,6 +73,8 @@ class Step:
             words.append("drop rows")
         if self.transpose is not None:
             words.append("transpose")
+        if self.scale is not None:
+            words.append(f"multiply by {self.scale:.9g}")
         if self.cast_from is not None:
             words.append(f"cast from {self.cast_from}")
         return ", ".join(words) or "copy"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from interlingua.convert.configs import spell
-from interlingua.convert.documents import to_json
+from interlingua.convert.documents import to_json, to_text
+from interlingua.convert.folding import GAMMA, fold
 from interlingua.convert.plan import (
     CONFIG,
     FILES,
@@ -22,20 +23,21 @@ from interlingua.convert.plan import (
     Step,
     Text,
 )
-from interlingua.convert.residue import FILE_NAME, Entry, key_of, metadata_of
+from interlingua.convert.residue import FILE_NAME, STRINGS, Entry, key_of, metadata_of
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.steps import row_bytes, step_between, whole
 from interlingua.convert.vocabularies import Vocabulary, parse_vocabulary
 from interlingua.errors import FormatError, MappingError, UsageError
 from interlingua.formats.base import TensorSpec
-from interlingua.formats.dtypes import DTYPES, UINT8, DType
+from interlingua.formats.dtypes import DTYPES, STRING, UINT8, DType
 from interlingua.formats.registry import Container
-from interlingua.mappings.config import Json
-from interlingua.mappings.conventions import differences
-from interlingua.mappings.dialect import Dialect, Facts, Table
+from interlingua.formats.trackable_graph import GRAPH_KEY
+from interlingua.mappings.config import Config, Json
+from interlingua.mappings.conventions import FOLDED, differences
+from interlingua.mappings.dialect import EVERYWHERE, Dialect, Facts, Table
 from interlingua.mappings.match import Found, Match, listing
 from interlingua.mappings.rules import Operation, Rule, splits
-from interlingua.mappings.schema import ENCODER, CanonicalTensor, Family
+from interlingua.mappings.schema import ENCODER, TASK_TYPES, CanonicalTensor, Family, template
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Wanted:
         max_shard: bytes of tensors a file holds at most, where the dialect knows shards; None: one file.
         residue: ``keep``, ``drop`` or ``error``.
         single_file: name of the weights file where the output is to be one, not a folder.
+        preserve: ``weights`` moves every number as it is; ``outputs`` changes LayerNorm's gammas where the target
+            computes it otherwise.
         family: the family that the output is to be of; None: the source's, or the one of its kin that the
             dialect has.
     """
@@ -60,6 +64,7 @@ class Wanted:
     residue: str = "keep"
     single_file: str | None = None
     family: str | None = None
+    preserve: str = "weights"
 
 
 def make_plan(source: Checkpoint, wanted: Wanted) -> Plan:
@@ -79,15 +84,22 @@ class _Planner:
 
     def __init__(self, source: Checkpoint, match: Match, wanted: Wanted) -> None:
         family = match.table.family
-        table = wanted.dialect.table_for(family) if wanted.family is None else wanted.dialect.tables.get(wanted.family)
+        table = _target_table(source, family, wanted)
         if table is None or table.family.name not in (family.name, *family.kin):
             raise _no_family(wanted, family)
         self.source, self.match, self.wanted = source, match, wanted
         self.table: Table = table
+        self.form = wanted.dialect.folder_of(table.family.name)
+        self.source_form = match.dialect.folder_of(family.name)
         self.same = wanted.dialect is match.dialect and table is match.table
         self.shares = wanted.container.shares
         self.heads = tuple(head for head in match.heads if self._holds(head))
+        self.returned = self._returned()
+        # A model is named by all its heads, those among them that come back from the residue.
+        self.named = {*self.heads, *(self.table.family.find(name).part for name in self.returned)} - {ENCODER}
         self.entries: list[tuple[Entry, Step]] = []
+        self.factor: float | None = None
+        self.unfolded: set[str] = set()
         self.notes: list[str] = list(match.notes)
         self.returning = set(match.leftovers) if self.same and not match.root else self._kept_tensors()
 
@@ -95,11 +107,20 @@ class _Planner:
         residue = self.source.residue
         return set(residue.of(self.wanted.dialect.name, "tensor")) if residue else set()
 
+    def _returned(self) -> dict[str, Entry]:
+        """Return the model's tensors that an earlier conversion kept for the target, by canonical name."""
+        residue = self.source.residue
+        kept = residue.of(self.wanted.dialect.name, "tensor").values() if residue else ()
+        known = {tensor.name for tensor in self.table.family.tensors}
+        return {entry.canonical: entry for entry in kept if template(entry.canonical) in known}
+
     def _holds(self, head: str) -> bool:
         if head not in self.table.family.heads:
             return False
         tensors = [tensor.name for tensor in self.match.table.family.tensors if tensor.part == head]
-        return all(self.table.rule(name, (head, *self.match.heads)) is not None for name in tensors)
+        # What shares another tensor's data needs no place of its own.
+        placed = (name for name in tensors if name not in self.source.ties)
+        return all(self.table.rule(name, (head, *self.match.heads)) is not None for name in placed)
 
     def plan(self) -> Plan:
         steps, ties = self._weights()
@@ -129,7 +150,7 @@ class _Planner:
             target=self.wanted.dialect.name,
             family=self.table.family.name,
             container=self.wanted.container.name,
-            heads=self.heads,
+            heads=tuple(head for head in self.table.family.heads if head in self.named),
             outputs=tuple(outputs),
             texts=tuple(texts),
             residue=kept,
@@ -141,18 +162,21 @@ class _Planner:
 
     def _weights(self) -> tuple[list[Step], dict[str, str]]:
         """Return a step for each tensor of the model, and the names that share another's data."""
+        self._refuse_lacking()
         steps: list[Step] = []
         ties: dict[str, str] = {}
         natives: dict[str, str] = {}
         for canonical, tensor in self.match.table.family.instances(self.match.layers):
             owner = self.source.ties.get(canonical)
+            if self._comes_back_tied(canonical, tensor):
+                owner = tensor.tied_to
             found = self.match.tensors.get(owner or canonical)
-            if found is None or tensor.part not in (ENCODER, *self.match.heads):
+            if found is None or tensor.part not in (ENCODER, *self.match.heads, *self.named):
                 continue
-            rule = self.table.rule(canonical, self.heads) if tensor.part in (ENCODER, *self.heads) else None
+            rule = self.table.rule(canonical, self.named) if tensor.part in (ENCODER, *self.named) else None
             if rule is None:
-                if canonical in self.match.tensors:
-                    self._leave(self.match.tensors[canonical].native, self._why_not(canonical, tensor))
+                if canonical in self.match.tensors and owner is None:
+                    self._leave_tensor(canonical, tensor)
                 continue
             native, *copies = self._names(rule, canonical)
             if owner is not None and self.shares:
@@ -167,18 +191,42 @@ class _Planner:
         for native, reason in self.match.leftovers.items():
             if self.same and not self.match.root:
                 spec = self.source.tensors[native]
-                steps.append(Step(spec, (whole(SOURCE, spec),)))
+                if native != GRAPH_KEY or all(step.target.name in self.source.tensors for step in steps):
+                    steps.append(Step(spec, (whole(SOURCE, spec),)))
             else:
                 self._leave(native, reason, kind="foreign" if self.match.root else "tensor")
         return steps, ties
+
+    def _comes_back_tied(self, canonical: str, tensor: CanonicalTensor) -> bool:
+        """Say whether a tensor belongs to a head that comes back, and shared another's data when that was kept."""
+        away = tensor.part in self.named and tensor.part not in self.heads
+        return away and tensor.tied_to is not None and canonical not in self.returned
+
+    def _leave_tensor(self, canonical: str, tensor: CanonicalTensor) -> None:
+        """Keep a tensor of the model that the target has no place for, under every name that it has."""
+        reason, found = self._why_not(canonical, tensor), self.match.tensors[canonical]
+        self._leave(found.native, reason, canonical=canonical)
+        for copy in found.copies:
+            self._leave(copy, reason)
+
+    def _refuse_lacking(self) -> None:
+        """Refuse a model without a tensor that the target's code would then fill at random."""
+        every = (name for name, _ in self.table.family.instances(self.match.layers))
+        lacking = [name for name in every if template(name) in self.table.needs and name not in self.match.tensors]
+        if lacking:
+            raise MappingError(
+                f"{self.wanted.dialect.title} computes with {listing(lacking)}, which the source has not.",
+                names=lacking,
+                hint="That system cannot run this model.",
+            )
 
     def _names(self, rule: Rule, canonical: str) -> list[str]:
         """Return the native names that a tensor is written under, the first with the data.
 
         A name under which something else comes back (see ``Rule.copies``) is not among them.
         """
-        native, *copies = (self.table.spell(name, canonical, self.heads) for name in (rule.native, *rule.copies))
-        every = self.shares or not self.source.ties or native in self.returning
+        native, *copies = (self.table.spell(name, canonical, self.named) for name in (rule.native, *rule.copies))
+        every = self.shares or not self.source.ties or rule.always or native in self.returning
         names = [name for name in (native, *(copies if every else ())) if name not in self.returning]
         return names or [native]
 
@@ -190,12 +238,13 @@ class _Planner:
         """
         title = self.wanted.dialect.title
         if tensor.part != ENCODER:
-            return f"{title} has no {tensor.part.replace('_', ' ')} head"
-        if self.table.family is not self.match.table.family and not _has(self.table.family, tensor):
-            self.notes.append(
-                f"{canonical} is left out: a {self.table.family.name} has none, and computes without what it adds."
-            )
-            return f"a {self.table.family.name} has no such embedding"
+            untied = [t.name for t in self.table.family.tensors if t.part == tensor.part and t.tied_to]
+            apart = any(self.table.rule(name, self.match.heads) is None for name in untied)
+            which = " that is not tied to the word embedding" if apart and tensor.part in self.table.heads else ""
+            return f"{title} has no {tensor.part.replace('_', ' ')} head{which}"
+        if canonical in self.match.table.family.severable:
+            self.notes.append(f"{canonical} is left out: {title} has none, and computes without what it adds.")
+            return f"{title} has no such embedding"
         raise MappingError(
             f"{title} has no {canonical}, and without it the encoder would compute something else.",
             names=(self.match.tensors[canonical].native,),
@@ -210,6 +259,8 @@ class _Planner:
         step = replace(step, pieces=pieces)
         if pieces[0].origin == SOURCE and pieces[0].start:
             self._keep_dropped_rows(spec, pieces[0].start)
+        if canonical.endswith(GAMMA):
+            step = self._folded(step, spec, canonical)
         fixed = self.table.rows.get(canonical)
         if fixed is not None and step.target.shape[0] != fixed:
             raise MappingError(
@@ -218,6 +269,17 @@ class _Planner:
                 hint="The model has more (or fewer) token types than that system knows.",
             )
         return cast_step(step, self.wanted.dtype)
+
+    def _folded(self, step: Step, spec: TensorSpec, canonical: str) -> Step:
+        """Return the step of a gamma, changed where outputs are to be preserved, or changed back."""
+        ours, theirs = self.match.table.conventions, self.table.conventions
+        found = fold(step, self.source, ours, theirs, outputs=self.wanted.preserve == "outputs")
+        if found.changed:
+            self._keep("folded", spec.name, "as it was before it was multiplied", spec, step.pieces, canonical)
+            self.factor = found.step.scale
+        if found.came_back:
+            self.unfolded.add(canonical)
+        return found.step
 
     @cached_property
     def attention_heads(self) -> int:
@@ -250,32 +312,69 @@ class _Planner:
             return []
         kept = self.source.residue.of(self.wanted.dialect.name, "tensor")
         tensors = self.source.residue.reader.tensors
-        return [
+        steps = [
             Step(replace(tensors[entry.key], name=name), (whole(RESIDUE, tensors[entry.key]),))
             for name, entry in kept.items()
             if name not in taken
         ]
+        return steps + self._strings(taken | {step.target.name for step in steps})
+
+    def _strings(self, written: set[str]) -> list[Step]:
+        """Return steps for strings that an earlier conversion kept, where the container has strings.
+
+        A graph of objects is put back where it has every name that is written; where it has not, the model is laid
+        out otherwise, and the writer makes its own.
+        """
+        residue = self.source.residue
+        if residue is None or self.wanted.container.name != "tensor-bundle":
+            return []
+        steps = []
+        for name, entry in residue.of(self.wanted.dialect.name, STRINGS).items():
+            spec = residue.reader.tensors[entry.key]
+            encoded = residue.reader.read(entry.key).tobytes() if name == GRAPH_KEY else b""
+            if name not in written and (name != GRAPH_KEY or all(other.encode() in encoded for other in written)):
+                steps.append(Step(TensorSpec(name, STRING, (), spec.nbytes), (whole(RESIDUE, spec),)))
+        return steps
 
     # -- files
 
     def _weight_files(self, steps: list[Step], ties: Mapping[str, str]) -> Iterable[Output]:
         """Yield the weights file, or its shards."""
-        form, container = self.wanted.dialect.folder, self.wanted.container.name
-        metadata = form.metadata.get(container, {})
+        form, container = self.form, self.wanted.container.name
         name = self.wanted.single_file or form.weights[container]
         limit = self.wanted.max_shard
-        if limit is None or self.wanted.single_file or sum(step.target.nbytes for step in steps) <= limit:
-            yield Output(name, container, tuple(steps), ties, metadata)
-            return
-        if container not in form.shards:
+        sharded = not (limit is None or self.wanted.single_file or sum(step.target.nbytes for step in steps) <= limit)
+        if sharded and container not in form.shards:
             self.notes.append(f"{self.wanted.dialect.title} knows no shards: the weights are one file.")
-            yield Output(name, container, tuple(steps), ties, metadata)
+            sharded = False
+        steps, ties = self._named_in_file(steps, ties, sharded)
+        if limit is None or not sharded:
+            yield Output(name, container, tuple(steps), ties, self._metadata(steps))
             return
         parts = _shards(steps, limit)
         for number, part in enumerate(parts, 1):
             shard = form.shards[container][0].format(shard=f"{number:05}-of-{len(parts):05}")
             names = {step.target.name for step in part}
-            yield Output(shard, container, part, {t: o for t, o in ties.items() if o in names}, metadata)
+            shared = {t: o for t, o in ties.items() if o in names}
+            yield Output(shard, container, part, shared, self._metadata(part))
+
+    def _named_in_file(
+        self, steps: list[Step], ties: Mapping[str, str], sharded: bool
+    ) -> tuple[list[Step], dict[str, str]]:
+        """Return steps and ties under the names that the container has; of names that become one, the first."""
+
+        def spelled(name: str) -> str:
+            return self.form.name_in_file(name, self.wanted.container.name, sharded)
+
+        named: dict[str, Step] = {}
+        for step in steps:
+            named.setdefault(name := spelled(step.target.name), replace(step, target=replace(step.target, name=name)))
+        return list(named.values()), {spelled(tied): spelled(owner) for tied, owner in ties.items()}
+
+    def _metadata(self, steps: Sequence[Step]) -> Mapping[str, str]:
+        """Return what the container's own metadata must say of these tensors."""
+        stated = self.form.metadata.get(self.wanted.container.name, {})
+        return stated([step.target.name for step in steps]) if callable(stated) else stated
 
     def _index(self, outputs: list[Output]) -> list[Text]:
         if len(outputs) < 2:
@@ -283,32 +382,41 @@ class _Planner:
         files = {name: out.path for out in outputs for name in (*(s.target.name for s in out.steps), *out.ties)}
         total = sum(output.nbytes for output in outputs)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
-        name = self.wanted.dialect.folder.shards[self.wanted.container.name][1]
+        name = self.form.shards[self.wanted.container.name][1]
         return [Text(name, to_json(index))]
 
     def _config(self) -> tuple[list[Text], list[Output]]:
         """Return the target's configuration: as a text, or as the very bytes that were kept of it."""
         completed = self.source.completed
         self.notes += completed.notes
-        name = self.wanted.dialect.folder.config
+        name = self.form.config
         base, original = self._config_base(name)
-        native, unsaid = spell(completed.config, self.wanted.dialect, self.table, self.heads, self._main_dtype(), base)
+        config = self._config_with_returned(completed.config)
+        native, unsaid = spell(config, self.wanted.dialect, self.table, self.named, self._main_dtype(), base)
         self.notes += unsaid
         if not self.same and self.source.config_path is not None and self._is_own_config():
             path = self.source.config_path
             spec = TensorSpec(path.name, UINT8, (path.stat().st_size,))
-            own = self.match.dialect.folder.config
+            own = self.source_form.config
             self._keep("config", own, "the source's own configuration", spec, (whole(CONFIG, spec),))
         if original is not None and native == base:
             return [], [original]
-        return [Text(name, to_json(native))], []
+        return [Text(name, to_text(native, name))], []
+
+    def _config_with_returned(self, config: Config) -> Config:
+        """Return the configuration with what tensors say that come back from the residue."""
+        entry = self.returned.get(TASK_TYPES)
+        if entry is None or self.source.residue is None:
+            return config
+        rows = self.source.residue.reader.tensors[entry.key].shape[0]
+        return replace(config, task_type_vocab_size=rows, use_task_id=True)
 
     def _misses_pooler(self) -> bool:
         base_model = self.table.architecture(("pooler",))
         return (
             "pooler" in self.table.family.heads
-            and "pooler" not in self.heads
-            and (base_model is not None and self.table.architecture(self.heads) == base_model)
+            and "pooler" not in self.named
+            and (base_model is not None and self.table.architecture(self.named) == base_model)
         )
 
     def _is_own_config(self) -> bool:
@@ -317,16 +425,18 @@ class _Planner:
     def _config_base(self, name: str) -> tuple[dict[str, Json], Output | None]:
         """Return a configuration in the target's dialect to start from, and how its bytes would be copied."""
         source, dialect = self.source, self.wanted.dialect
-        if source.config_path is not None and self._is_of_the_target(source.native_config):
-            spec = TensorSpec(source.config_path.name, UINT8, (source.config_path.stat().st_size,))
-            return source.native_config, _file(name, whole(CONFIG, spec), spec.nbytes)
-        if source.residue is not None:
+        if source.residue is not None and dialect is not self.match.dialect:
             entry = source.residue.of(dialect.name, "config").get(name)
             if entry is not None:
                 native = source.residue.json(entry)
                 spec = source.residue.reader.tensors[entry.key]
                 if self._is_of_the_target(native):
                     return native, _file(name, whole(RESIDUE, spec), spec.nbytes)
+        alike = dialect is self.match.dialect or self.match.dialect.name in self.form.kin
+        foreign = not alike and self._is_own_config()
+        if source.config_path is not None and not foreign and self._is_of_the_target(source.native_config):
+            spec = TensorSpec(source.config_path.name, UINT8, (source.config_path.stat().st_size,))
+            return source.native_config, _file(name, whole(CONFIG, spec), spec.nbytes)
         return {}, None
 
     def _is_of_the_target(self, native: Mapping[str, Json]) -> bool:
@@ -346,7 +456,7 @@ class _Planner:
             return outputs, texts
         for name in source.sidecars:
             size = (source.folder / name).stat().st_size
-            if self.same:
+            if self.same or name in EVERYWHERE or self.match.dialect.name in self.form.kin:
                 outputs.append(_file(name, Piece(FILES, name, 0, size), size))
             else:
                 spec = TensorSpec(name, UINT8, (size,))
@@ -354,29 +464,32 @@ class _Planner:
                 self._keep("file", name, reason, spec, (Piece(FILES, name, 0, size),))
         there = {output.path for output in outputs} | {text.path for text in texts}
         if source.residue is not None:
-            for name, entry in source.residue.of(self.wanted.dialect.name, "file").items():
+            kept = [source.residue.of(name, "file") for name in (self.wanted.dialect.name, *self.form.kin)]
+            for name, entry in ((name, entry) for files in kept for name, entry in files.items()):
                 spec = source.residue.reader.tensors[entry.key]
                 if name not in there:
                     outputs.append(_file(name, whole(RESIDUE, spec), spec.nbytes))
                     there.add(name)
-        made = {} if self.same else self.wanted.dialect.folder.files(self._facts(steps))
+        made = {} if self.same else self.form.files(self._facts(steps))
         texts += [
             Text(name, content if isinstance(content, str) else to_json(content))
             for name, content in made.items()
             if name not in there
         ]
+        self.notes += [remark for name, remark in self.form.remarks.items() if name in {*made} - there]
         return outputs, texts
 
     def _vocabulary(self) -> tuple[list[Output], list[Text]]:
         """Return the vocabulary in the target's form: as the bytes that there are, or spelled anew."""
-        source, form = self.source, self.wanted.dialect.folder
+        source, form = self.source, self.form
         path, listed = source.vocabulary, source.tokens
         if path is None:
             return [], []
         size = path.stat().st_size
         as_it_is = Piece(VOCABULARY, path.name, 0, size)
         if listed is None:
-            return [_file(form.sentencepiece, as_it_is, size)], []
+            known = path.name in (form.sentencepiece, *form.vocabularies)
+            return [_file(path.name if known else form.sentencepiece, as_it_is, size)], []
         kept = self._kept_vocabulary(listed)
         if kept is not None:
             return [kept], []
@@ -384,13 +497,13 @@ class _Planner:
             return [_file(form.vocabulary, as_it_is, size)], []
         if not self.same:
             spec = TensorSpec(path.name, UINT8, (size,))
-            own = self.match.dialect.folder.vocabulary
+            own = self.source_form.vocabulary
             self._keep("file", own, "the vocabulary as the source has it", spec, (whole(VOCABULARY, spec),))
         return [], [Text(form.vocabulary, listed.spell(form.vocabulary_form))]
 
     def _kept_vocabulary(self, listed: Vocabulary) -> Output | None:
         """Return the target's own vocabulary file where an earlier conversion kept it, and it says the same."""
-        residue, name = self.source.residue, self.wanted.dialect.folder.vocabulary
+        residue, name = self.source.residue, self.form.vocabulary
         entry = residue.of(self.wanted.dialect.name, "file").get(name) if residue else None
         if residue is None or entry is None or parse_vocabulary(residue.text(entry)).tokens != listed.tokens:
             return None
@@ -402,23 +515,34 @@ class _Planner:
         return Facts(
             config=self.source.completed.config,
             family=self.table.family.name,
-            heads=self.heads,
-            architecture=self.table.architecture(self.heads),
+            heads=tuple(head for head in self.table.family.heads if head in self.named),
+            architecture=self.table.architecture(self.named),
             parameters=sum(step.target.elements for step in steps),
             tokens=listed.tokens if listed else None,
             lower_case=listed.lower_case if listed else None,
+            pieces=self.source.vocabulary is not None and listed is None,
         )
 
     # -- residue
 
-    def _leave(self, native: str, reason: str, kind: str = "tensor") -> None:
+    def _leave(self, native: str, reason: str, kind: str = "tensor", canonical: str = "") -> None:
         spec = self.source.tensors[native]
-        self._keep(kind, native, reason, spec, (whole(SOURCE, spec),))
+        if spec.dtype is STRING and spec.shape:
+            self.notes.append(f"{native}, an array of strings, is left out.")
+            return
+        if spec.dtype is STRING:
+            # Nothing but TensorFlow's own container has strings: what is kept is how that encodes them.
+            kind = STRINGS if kind == "tensor" else kind
+        kept = TensorSpec(native, UINT8, (spec.nbytes,)) if spec.dtype is STRING else spec
+        self._keep(kind, native, reason, kept, (whole(SOURCE, spec),), canonical)
 
-    def _keep(self, kind: str, name: str, reason: str, spec: TensorSpec, pieces: tuple[Piece, ...]) -> None:
+    def _keep(
+        self, kind: str, name: str, reason: str, spec: TensorSpec, pieces: tuple[Piece, ...], canonical: str = ""
+    ) -> None:
         dialect = self.match.dialect.name
-        entry = Entry(key_of(kind, dialect, name), kind, dialect, name, reason)
-        self.entries.append((entry, Step(replace(spec, name=entry.key), pieces)))
+        entry = Entry(key_of(kind, dialect, name), kind, dialect, name, reason, canonical)
+        if entry.key not in {there.key for there, _ in self.entries}:
+            self.entries.append((entry, Step(replace(spec, name=entry.key), pieces)))
 
     def _carry_on(self) -> None:
         """Pass on what earlier conversions kept and this one does not put back."""
@@ -426,7 +550,8 @@ class _Planner:
             return
         there = {entry.key for entry, _ in self.entries}
         for entry in self.source.residue.entries:
-            put_back = entry.dialect == self.wanted.dialect.name and entry.kind != "foreign"
+            put_back = entry.dialect == self.wanted.dialect.name and entry.kind not in ("foreign", "folded")
+            put_back |= entry.kind == "folded" and entry.canonical in self.unfolded
             if not put_back and entry.key not in there:
                 spec = self.source.residue.reader.tensors[entry.key]
                 self.entries.append((entry, Step(spec, (whole(RESIDUE, spec),))))
@@ -434,11 +559,18 @@ class _Planner:
     def _residue_file(self) -> Output:
         entries = [entry for entry, _ in self.entries]
         steps = tuple(step for _, step in self.entries)
-        return Output(FILE_NAME, "safetensors", steps, metadata=metadata_of(entries))
+        earlier = self.source.residue.families if self.source.residue else {}
+        families = {**earlier, self.match.dialect.name: self.match.table.family.name}
+        return Output(FILE_NAME, "safetensors", steps, metadata=metadata_of(entries, families))
 
     def _note_conventions(self) -> None:
         epsilon = self.source.completed.config.layer_norm_eps
-        self.notes += differences(self.match.table.conventions, self.table.conventions, epsilon)
+        if self.factor is not None:
+            self.notes.append(FOLDED.format(factor=self.factor))
+        elif self.unfolded:
+            self.notes.append("LayerNorm's gammas are what they were before they were multiplied.")
+        else:
+            self.notes += differences(self.match.table.conventions, self.table.conventions, epsilon)
         if self.table.family is not self.match.table.family:
             self.notes.append(f"A {self.match.table.family.name} is written as a {self.table.family.name}.")
         if self._misses_pooler():
@@ -446,8 +578,14 @@ class _Planner:
         self.notes += _note_objects(self.source)
 
 
-def _has(family: Family, tensor: CanonicalTensor) -> bool:
-    return any(other.name == tensor.name for other in family.tensors)
+def _target_table(source: Checkpoint, family: Family, wanted: Wanted) -> Table | None:
+    """Return the table to write with: of the family asked for, or that the model came from, or its own."""
+    if wanted.family is not None:
+        return wanted.dialect.tables.get(wanted.family)
+    came_from = source.residue.families.get(wanted.dialect.name) if source.residue else None
+    if came_from in (family.name, *family.kin) and came_from in wanted.dialect.tables:
+        return wanted.dialect.tables[came_from]
+    return wanted.dialect.table_for(family)
 
 
 def _no_family(wanted: Wanted, family: Family) -> MappingError:

@@ -2,21 +2,25 @@
 
 Layout of ``interlingua.residue.safetensors``: a safetensors file whose ``__metadata__`` has ``format`` =
 ``interlingua-residue``, ``version`` = ``1`` and ``entries``: a JSON list with one object for each tensor of
-the file: ``key`` (its name in the file), ``kind``, ``dialect`` (whose it is), ``name``, ``reason``.
+the file: ``key`` (its name in the file), ``kind``, ``dialect`` (whose it is), ``name``, ``reason``; and
+``canonical``, where it is a tensor of the model.
+``families`` is a JSON object: dialect -> the family that the model was of there.
 
 Kinds: ``tensor``, a tensor by its native name; ``rows``, the first rows of the native tensor ``name``, which
 the canonical one lacks; ``file``, the bytes of a file of the folder; ``config``, the bytes of the dialect's
-own configuration; ``foreign``, a tensor that a trainer kept beside the model: carried on, never put back.
+own configuration; ``folded``, a LayerNorm's gamma as it was before ``--preserve outputs`` changed it;
+``strings``, how TensorFlow encodes a string tensor; ``foreign``, a tensor that a trainer kept beside the model:
+carried on, never put back.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from interlingua.convert.documents import MAX_TEXT, decoded, json_object
+from interlingua.convert.documents import MAX_TEXT, decoded, parse_object
 from interlingua.convert.locate import RESIDUE
 from interlingua.errors import FormatError
 from interlingua.formats.base import Reader
@@ -27,7 +31,9 @@ from interlingua.mappings.config import Json
 FILE_NAME = RESIDUE
 FORMAT = "interlingua-residue"
 VERSION = "1"
-KINDS = ("tensor", "rows", "file", "config", "foreign")
+FOLDED_KIND = "folded"
+KINDS = ("tensor", "rows", "strings", "file", "config", FOLDED_KIND, "foreign")
+STRINGS = "strings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Entry:
         dialect: the dialect that it came from, and to which alone it can return.
         name: native name of the tensor, or path of the file in its folder (with ``/``).
         reason: why the target had no place for it.
+        canonical: its canonical name, where it is a tensor of the model; else empty.
     """
 
     key: str
@@ -47,6 +54,7 @@ class Entry:
     dialect: str
     name: str
     reason: str
+    canonical: str = ""
 
 
 def key_of(kind: str, dialect: str, name: str) -> str:
@@ -54,10 +62,12 @@ def key_of(kind: str, dialect: str, name: str) -> str:
     return f"{dialect}/{kind}/{name}"
 
 
-def metadata_of(entries: Iterable[Entry]) -> dict[str, str]:
+def metadata_of(entries: Iterable[Entry], families: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the residue file's own metadata."""
-    listed = json.dumps([asdict(entry) for entry in entries], ensure_ascii=False, separators=(",", ":"))
-    return {"format": FORMAT, "version": VERSION, "entries": listed}
+    rows = [{key: value for key, value in asdict(entry).items() if value} for entry in entries]
+    listed = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+    more = {"families": json.dumps(dict(families))} if families else {}
+    return {"format": FORMAT, "version": VERSION, "entries": listed, **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +76,23 @@ class Residue:
 
     reader: Reader
     entries: tuple[Entry, ...]
+    families: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, dialect: str, kind: str) -> dict[str, Entry]:
         """Return the entries of one dialect and kind by name."""
         return {e.name: e for e in self.entries if e.dialect == dialect and e.kind == kind}
 
+    def of_kind(self, kind: str) -> tuple[Entry, ...]:
+        """Return the entries of one kind."""
+        return tuple(entry for entry in self.entries if entry.kind == kind)
+
     def json(self, entry: Entry) -> dict[str, Json]:
-        """Return the object that a kept JSON file is.
+        """Return the object that a kept JSON or YAML file is.
 
         Raises:
             FormatError: it is none.
         """
-        return json_object(self._raw(entry), self.reader.path)
+        return parse_object(self._raw(entry), self.reader.path, entry.name)
 
     def text(self, entry: Entry) -> str:
         """Return the text that a kept file is.
@@ -104,11 +119,21 @@ def open_residue(path: Path) -> Residue:
     """
     reader = SafetensorsReader(path)
     try:
-        entries = _entries(reader, path)
+        entries, families = _entries(reader, path), _families(reader, path)
     except BaseException:
         reader.close()
         raise
-    return Residue(reader, entries)
+    return Residue(reader, entries, families)
+
+
+def _families(reader: Reader, path: Path) -> dict[str, str]:
+    try:
+        found = decode_json(reader.metadata.get("families", "{}").encode("utf-8"))
+    except ValueError as error:
+        raise FormatError("names families in a way that cannot be read", path=path) from error
+    if not isinstance(found, dict) or not all(isinstance(family, str) for family in found.values()):
+        raise FormatError("names families in a way that cannot be read", path=path)
+    return found
 
 
 def _entries(reader: Reader, path: Path) -> tuple[Entry, ...]:

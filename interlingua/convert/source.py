@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from interlingua.convert.adapted import AdaptedReader
 from interlingua.convert.configs import Completed, complete, parse, table_of
-from interlingua.convert.documents import read_json
+from interlingua.convert.documents import read_object
 from interlingua.convert.locate import Place, listed, locate
 from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.residue import FILE_NAME, Residue, open_residue
+from interlingua.convert.steps import step_between
 from interlingua.convert.stream import same_bytes
 from interlingua.convert.vocabularies import Vocabulary, is_text, read_vocabulary
 from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError
@@ -26,14 +27,16 @@ from interlingua.formats.dtypes import UINT16
 from interlingua.formats.registry import open_container
 from interlingua.formats.sharded import ShardedReader
 from interlingua.mappings import registry as dialects
-from interlingua.mappings.config import FAMILY_KEYS, Json
-from interlingua.mappings.match import Candidate, Match, match, recognise
+from interlingua.mappings.config import FAMILY_KEYS, ConfigTable, Json
+from interlingua.mappings.dialect import EVERYWHERE
+from interlingua.mappings.match import Candidate, Found, Match, match, recognise
 from interlingua.mappings.rules import Shape
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 INDEX_SUFFIX = ".index.json"
+CONFIG_ENDINGS = ("_config.json", "_config.yaml")
 NOT_CONFIGS = ("tokenizer_config.json", "generation_config.json")
 
 
@@ -146,9 +149,21 @@ class Checkpoint:
                 continue
             here = self.match.tensors.get(name)
             owner = self.match.tensors[tensor.tied_to]
-            if here is None or self.same_data(here.native, owner.native):
+            if here is None or self._same_tensor(here, owner):
                 found[name] = tensor.tied_to
         return found
+
+    def _same_tensor(self, one: Found, other: Found) -> bool:
+        """Whether two native tensors are equal canonically: one may lie there transposed."""
+        if one.rule.operation == other.rule.operation:
+            return self.same_data(one.native, other.native)
+        left, right = (
+            step_between(self.tensors[entry.native], entry.rule.operation, None, entry.native, entry.rule.canonical)
+            for entry in (one, other)
+        )
+        readers = {SOURCE: self.reader}
+        alike = (left.target.dtype, left.target.shape) == (right.target.dtype, right.target.shape)
+        return alike and same_bytes(left, readers, right, readers)
 
     def same_data(self, one: str, other: str) -> bool:
         """Whether two native tensors have the same dtype, shape and bytes."""
@@ -199,21 +214,34 @@ class Checkpoint:
         """Return the canonical values that a configuration states, whichever dialect it is written in."""
         if not native or self.match is None:
             return {}
-        table = table_of(native, self.match, dialects.DIALECTS.values())
-        if table is None:
-            raise FormatError("is no configuration of a dialect that is known here", path=path)
         if self.asked.family:
             native = {key: value for key, value in native.items() if key not in FAMILY_KEYS}
-        return parse(native, table, name)
+        return parse(native, self._table_of(native, path), name)
+
+    def _table_of(self, native: Mapping[str, Json], path: Path | None) -> ConfigTable:
+        table = table_of(native, self.match, dialects.DIALECTS.values()) if self.match else None
+        if table is None:
+            raise FormatError("is no configuration of a dialect that is known here", path=path)
+        return table
 
     def _kept(self) -> dict[str, Json]:
-        """Return what the residue knows of the configuration."""
-        if self.residue is None:
+        """Return what the residue knows of the configuration, what its systems take for granted included.
+
+        The model's first system, whose entries are the last, has the last word. Where that is the source's own,
+        the others know only what it has no words for.
+        """
+        if self.residue is None or self.match is None:
             return {}
         kept: dict[str, Json] = {}
-        for entry in self.residue.entries:
-            if entry.kind == "config":
+        if next(iter(self.residue.families), None) == self.match.dialect.name:
+            for entry in self.residue.of_kind("config"):
                 kept |= self._stated(self.residue.json(entry), entry.name, self.residue.reader.path)
+            form = self.match.table.config
+            return {key: value for key, value in kept.items() if key not in form.keys and key not in form.defaults}
+        for entry in self.residue.of_kind("config"):
+            native, path = self.residue.json(entry), self.residue.reader.path
+            granted = {k: v for k, v in self._table_of(native, path).defaults.items() if k != "labels"}
+            kept |= {**granted, **self._stated(native, entry.name, path)}
         return kept
 
     def close(self) -> None:
@@ -248,6 +276,8 @@ def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *,
     """
     path, asked = Path(path), asked or Asked()
     families = dialects.families()
+    if asked.dialect is not None:
+        dialects.find(asked.dialect)
     if asked.family not in (None, *families):
         raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(families)}.")
     with ExitStack() as stack:
@@ -282,7 +312,7 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
     if path is None:
         return
     try:
-        found.native_config = read_json(path)
+        found.native_config = read_object(path)
         found.config_path = path
     except FormatError as error:
         if strict or asked.config:
@@ -291,18 +321,18 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
 
 
 def _find_config(files: Mapping[str, Path]) -> Path | None:
-    forms = [dialect.folder for dialect in dialects.DIALECTS.values()]
+    forms = [form for dialect in dialects.DIALECTS.values() for form in dialect.folders]
     for name in (*(form.config for form in forms), *(name for form in forms for name in form.configs)):
         if name in files:
             return files[name]
-    others = [file for name, file in files.items() if name.endswith("_config.json") and name not in NOT_CONFIGS]
+    others = [file for name, file in files.items() if name.endswith(CONFIG_ENDINGS) and name not in NOT_CONFIGS]
     known = [file for file in others if _is_config(file)]
     return known[0] if len(known) == 1 else None
 
 
 def _find_vocabulary(folder: Path) -> Path | None:
     """Return the vocabulary that lies beside the weights under a name that some system gives it."""
-    forms = [dialect.folder for dialect in dialects.DIALECTS.values()]
+    forms = [form for dialect in dialects.DIALECTS.values() for form in dialect.folders]
     texts = [name for form in forms for name in (form.vocabulary, *form.vocabularies)]
     for name in (*texts, *(form.sentencepiece for form in forms)):
         if (folder / name).is_file():
@@ -312,7 +342,7 @@ def _find_vocabulary(folder: Path) -> Path | None:
 
 def _is_config(file: Path) -> bool:
     try:
-        native = read_json(file)
+        native = read_object(file)
     except FormatError:
         return False  # A file that only happens to be here, and that nobody asked for.
     return any(dialect.recognises(native) for dialect in dialects.DIALECTS.values())
@@ -320,14 +350,12 @@ def _is_config(file: Path) -> bool:
 
 def _find_model(found: Checkpoint, strict: bool) -> None:
     try:
-        view, candidate = _choose(found)
-        found.reader = view
-        shapes = _shapes(view)
-        found.match = match(candidate.dialect, candidate.table, shapes, found.native_config, found.asked.submodel)
+        candidate, found.reader, found.match = _choose(found)
         if candidate.dialect.bfloat16_as_uint16:
             _restore_bfloat16(found, found.match)
         _settle_copies(found, found.match)
-        found.sidecars = _sidecars(found, candidate.dialect.folder.sidecars)
+        form = candidate.dialect.folder_of(candidate.table.family.name)
+        found.sidecars = _sidecars(found, (*form.sidecars, *EVERYWHERE))
         if "modules.json" in found.sidecars:
             found.match = replace(found.match, notes=(*found.match.notes, SENTENCES))
     except (MappingError, FormatError, UsageError) as error:
@@ -336,12 +364,13 @@ def _find_model(found: Checkpoint, strict: bool) -> None:
         found.match, found.problem = None, found.problem or error
 
 
-def _choose(found: Checkpoint) -> tuple[Reader, Candidate]:
-    """Return the table that the source is read with, and the source under the names that the table knows.
+def _choose(found: Checkpoint) -> tuple[Candidate, Reader, Match]:
+    """Return the table that the source is read with, the source under the names that the table knows, and the match.
 
     Raises:
-        FormatError: no dialect knows it.
-        UsageError: there is no such dialect.
+        FormatError: no dialect knows it, or it contradicts itself.
+        MappingError: it is no whole model.
+        UsageError: there is no such dialect, or several models and nothing says which to take.
     """
     asked = found.asked
     known = dialects.DIALECTS if asked.dialect is None else {asked.dialect: dialects.find(asked.dialect)}
@@ -361,16 +390,14 @@ def _choose(found: Checkpoint) -> tuple[Reader, Candidate]:
         equal = [entry for entry in candidates if entry[1].rank == best.rank]
     else:
         equal = [entry for entry in candidates if entry[1].table.family.name == asked.family]
-    whole = (entry for entry in equal if _is_whole(entry[0], entry[1], found))
-    return next(whole, (equal or candidates)[0])
-
-
-def _is_whole(view: Reader, candidate: Candidate, found: Checkpoint) -> bool:
-    try:
-        match(candidate.dialect, candidate.table, _shapes(view), found.native_config, found.asked.submodel)
-    except InterlinguaError:
-        return False
-    return True
+    problem: InterlinguaError | None = None
+    for view, candidate in equal or candidates[:1]:
+        try:
+            asked_of = (candidate.dialect, candidate.table, _shapes(view), found.native_config, found.asked.submodel)
+            return candidate, view, match(*asked_of)
+        except InterlinguaError as error:
+            problem = problem or error
+    raise problem or _unrecognised(found, list(known))
 
 
 def _shapes(reader: Reader) -> dict[str, Shape]:
@@ -400,8 +427,8 @@ def _unrecognised(found: Checkpoint, known: list[str]) -> FormatError:
     names = list(found.tensors)
     seen = ", ".join(repr(name) for name in names[:3])
     return FormatError(
-        f"is a {found.container} with {len(names)} tensors ({seen} ...), but no model of {', '.join(known)} is "
-        "among them.",
+        f"is a {found.container} with {len(names)} tensors ({seen} ...), but no model of "
+        f"{known[0] if len(known) == 1 else 'a dialect that is known here'} is among them.",
         path=found.path,
         hint="--keep-names converts the container alone; `interlingua inspect` lists the tensors.",
     )
@@ -417,7 +444,9 @@ def _settle_copies(found: Checkpoint, matched: Match) -> None:
         for copy in entry.copies:
             if found.same_data(entry.native, copy):
                 continue
-            if found.ties or found.tensors[copy].shape != found.tensors[entry.native].shape:
+            one = matched.table.tidy(entry.native) == matched.table.tidy(copy)
+            tied = found.ties and not entry.rule.always
+            if one or tied or found.tensors[copy].shape != found.tensors[entry.native].shape:
                 raise FormatError(
                     f"{entry.native!r} and {copy!r} are one tensor by their names ({canonical}), but differ",
                     path=found.path,

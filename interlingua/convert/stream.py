@@ -57,7 +57,7 @@ def write_step(
     if step.transpose is not None:
         losses = _write_transposed(step, readers, slot, tell)
         return _checksum_written(slot, step.target.nbytes, checksum), losses
-    if step.cast_from is not None:
+    if step.cast_from is not None or step.scale is not None:
         return _write_cast(step, readers, slot, checksum, tell)
     value = None if checksum is None else 0
     offset = slot.offset
@@ -276,14 +276,15 @@ def _write_cast(
 
 
 def _elements(step: Step, readers: Readers) -> Iterator[Array]:
-    """Yield a step's elements before the cast, a block at a time."""
+    """Yield a step's elements before the cast, multiplied where they are to be, a block at a time."""
     import numpy as np
 
     source = step.cast_from or step.target.dtype
     for start, length in blocks(step.target.elements * source.itemsize):
         view = _buffer(length)
         read_joined(step.pieces, readers, start, view)
-        yield np.frombuffer(view, numpy_dtype(source))
+        elements = np.frombuffer(view, numpy_dtype(source))
+        yield elements if step.scale is None else elements.astype(np.float64) * step.scale
 
 
 def _tile(step: Step, readers: Readers, top: int, left: int, height: int, width: int) -> tuple[Array, Losses]:

@@ -180,6 +180,12 @@ class Hdf5Reader(Reader):
             if isinstance(found, str):
                 self.objects[path] = f"<not a tensor: {found}>"
 
+    def _forget(self, *attributes: str) -> None:
+        """Take attributes out of ``objects`` that say how the file is laid out, and are not the model's."""
+        known = tuple(f"@{name}" for name in attributes)
+        for name in [name for name in self.objects if name.rstrip("0123456789").endswith(known)]:
+            del self.objects[name]
+
     def _arrange(self, tree: Tree) -> dict[str, Dataset]:
         """Return the datasets that are tensors, in order, by the tensor's name."""
         return {path: found for path, found in tree.datasets.items() if isinstance(found, Dataset)}

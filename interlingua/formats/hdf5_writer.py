@@ -24,7 +24,7 @@ _TYPES = frozenset(name for name, dtype in DTYPES.items() if dtype.numpy and not
 """Element types that are read back as what they were; for others HDF5 and NumPy have only a number of bytes."""
 
 _MAX_NAME = 0xFFF0
-"""Bytes of one part of a path: other HDF5 writers keep it in a message of 64 KB at most, and readers expect that."""
+"""Bytes of one part of a path: groups of the newer kind keep it in a message of 64 KB at most."""
 
 _ALIGNMENT = 64
 """Bytes of which every tensor begins at a multiple, so that whoever maps the file can use it where it lies."""

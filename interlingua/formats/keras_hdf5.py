@@ -60,6 +60,7 @@ class KerasReader(Hdf5Reader):
             if isinstance(value, str):
                 self.metadata[name] = value
         self.metadata[LAYER_NAMES] = json.dumps(layers, ensure_ascii=False)
+        self._forget(*_DEFAULTS, LAYER_NAMES, WEIGHT_NAMES)
         found: dict[str, Dataset] = {}
         for name, path in self._listed(tree, model, layers):
             found[name] = self._tensor(tree, name, path)

@@ -47,6 +47,7 @@ class KerasWeightsReader(Hdf5Reader):
             for path, attributes in tree.groups.items()
             if is_variables(path) and isinstance(name := attributes.get(NAME), str)
         }
+        self._forget(NAME)
         if self.names:
             self.metadata[NAMES] = json.dumps(self.names, ensure_ascii=False)
         for path, found in tree.datasets.items():

@@ -118,8 +118,11 @@ class ConfigTable:
         keys: canonical value -> the keys that hold it, the one that is written first.
         activations: the dialect's spelling -> canonical activation; the first spelling of each is written.
         defaults: canonical value -> what the system's own code takes where its configuration is silent.
+        unstated: values that a configuration may leave open whatever they are, since the weights tell them.
         constants: keys that every written configuration has, with their value.
         marks: keys of which any one tells that a JSON text is this dialect's configuration.
+        unmarks: keys of which any one tells that it is another system's.
+        own: keys of which any one tells this system from those that spell everything else the same.
         only: key -> the values under which the family's tables hold; any other makes it another architecture.
         labels: the key that maps numbers to the labels' names, where the system has one.
         extras: returns the written keys that depend on the configuration and the heads together.
@@ -133,8 +136,11 @@ class ConfigTable:
     keys: Mapping[str, tuple[str, ...]]
     activations: Mapping[str, str]
     defaults: Mapping[str, Json] = field(default_factory=dict)
+    unstated: frozenset[str] = frozenset()
     constants: Mapping[str, Json] = field(default_factory=dict)
     marks: frozenset[str] = frozenset()
+    unmarks: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
     only: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
     labels: str | None = None
     extras: Callable[[Config, Collection[str]], dict[str, Json]] = no_extras
@@ -145,13 +151,14 @@ class ConfigTable:
 
     def recognises(self, native: Mapping[str, Json]) -> bool:
         """Say whether a JSON object looks like this dialect's configuration."""
-        return any(mark in self.unwrap(native) for mark in self.marks)
+        values = self.unwrap(native)
+        return any(mark in values for mark in self.marks) and not any(mark in values for mark in self.unmarks)
 
     def claims(self, native: Mapping[str, Json]) -> bool | None:
-        """Say whether a configuration states this family; None where it says nothing of families."""
+        """Say whether a configuration states this family (or system); None where it says nothing of them."""
         values = self.unwrap(native)
         stated = [values[key] in self.only[key] for key in FAMILY_KEYS if key in values and key in self.only]
-        return all(stated) if stated else None
+        return all(stated) if stated else (True if any(key in native for key in self.own) else None)
 
     def spell_activation(self, canonical: str) -> str | None:
         """Return the dialect's spelling of a canonical activation, or None where it has none."""

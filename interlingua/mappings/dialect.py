@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cached_property
 
 from interlingua.mappings.config import Config, ConfigTable, Json
@@ -89,6 +89,7 @@ class Table:
         find_task: decides between rules that share a native name.
         rows: native row counts that the system's code fixes, by canonical name.
         head_counts: hidden size -> attention heads, where the system ships one configuration for that size.
+        needs: optional tensors of the family that the system's own model always has.
     """
 
     family: Family
@@ -109,6 +110,7 @@ class Table:
     find_task: TaskFinder | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
     head_counts: Mapping[int, int] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
 
     @cached_property
     def candidates(self) -> Mapping[str, list[Rule]]:
@@ -118,6 +120,11 @@ class Table:
             for spelling in dict.fromkeys(map(self._key, (*rule.spellings, *rule.copies))):
                 found.setdefault(spelling, []).append(rule)
         return found
+
+    @cached_property
+    def heads(self) -> frozenset[str]:
+        """The heads of which the system has anything."""
+        return frozenset(self.family.find(rule.canonical).part for rule in self.rules) - {ENCODER}
 
     @cached_property
     def copies(self) -> frozenset[str]:
@@ -168,6 +175,11 @@ class Table:
         """Return the system's class for a model with these heads, or None where the system names none."""
         return next((name for name, needed in self.architectures if needed <= set(heads)), None)
 
+    def fits(self, other: Table) -> bool:
+        """Say whether the models of this table and another one can be the same: neither needs what the other lacks."""
+        ours, theirs = ({rule.canonical for rule in table.rules} for table in (self, other))
+        return self.needs <= theirs | self.family.severable and other.needs <= ours
+
     def clean(self, name: str) -> str:
         """Return a tidy native name as today's version writes it, its base taken off."""
         name = name.removeprefix(next((base for base in self.bases if name.startswith(base)), ""))
@@ -178,16 +190,22 @@ class Table:
 
     def is_slot(self, name: str) -> bool:
         """Say whether a training run added a tensor of that name."""
-        return any(fnmatchcase(name, pattern) for pattern in self.slots)
+        return bool(self.slots) and self._slots.fullmatch(name) is not None
+
+    @cached_property
+    def _slots(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(translate, self.slots)))
 
     def roots(self, names: Iterable[str]) -> list[str]:
         """Return what stands before each model in these tidy names (``module.``, ``state_dict.``, or nothing).
 
         A model is found by its word embedding, under any of its spellings.
         """
-        anchors = [self._key(s) for rule in self.rules for s in rule.spellings if rule.canonical == ANCHOR]
+        anchors = tuple(self._key(s) for rule in self.rules for s in rule.spellings if rule.canonical == ANCHOR)
         found: dict[str, None] = {}
         for name in names:
+            if not name.endswith(anchors) or self.is_slot(name):
+                continue
             for anchor in anchors:
                 prefix = name[: len(name) - len(anchor)]
                 if name.endswith(anchor) and (not prefix or prefix[-1] in "./"):
@@ -212,6 +230,7 @@ class Facts:
         parameters: elements of all tensors written.
         tokens: the vocabulary's tokens in order; None where there is none, or it is a SentencePiece model.
         lower_case: whether texts are lower-cased before they are cut into tokens; None where nothing tells.
+        pieces: whether there is a vocabulary that is a SentencePiece model.
     """
 
     config: Config
@@ -221,6 +240,16 @@ class Facts:
     parameters: int
     tokens: Sequence[str] | None
     lower_case: bool | None
+    pieces: bool = False
+
+
+Describe = Callable[[Sequence[str]], Mapping[str, str]]
+"""Returns a container's own metadata from the names of its tensors."""
+
+
+def as_the_table_has_it(name: str, _container: str, _sharded: bool) -> str:
+    """Return a native name as the table has it."""
+    return name
 
 
 def no_files(_facts: Facts) -> Mapping[str, Json]:
@@ -231,6 +260,10 @@ def no_files(_facts: Facts) -> Mapping[str, Json]:
 LINES = "lines"
 NUMBERED = "numbered"
 """Forms of a vocabulary: one token a line; or one token, a tab and its number."""
+
+
+EVERYWHERE = ("vocab.json", "merges.txt")
+"""Files of a byte-level vocabulary, which mean the same in every system that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +281,13 @@ class FolderForm:
         vocabulary_form: ``lines`` or ``numbered``.
         sentencepiece: the file name of a vocabulary that is a SentencePiece model.
         sidecars: patterns (``fnmatch``) of further files that this system's users expect to travel along.
-        metadata: container -> what the container's own metadata must say.
+        metadata: container -> what the container's own metadata must say, or what tells it from the names.
+        name_in_file: returns a native name as a container has it, alone or in shards, where that is not as the
+            table has it; of names that become one, the first is written.
         files: returns further small files (JSON values, or texts) that the system's loader wants, by name;
             one that travels along or was kept takes the place of the one made here.
+        remarks: file name -> the sentence that is said when that file is made, not found.
+        kin: dialects whose sidecars mean the same here, so that they travel along.
     """
 
     weights: Mapping[str, str]
@@ -262,8 +299,11 @@ class FolderForm:
     vocabulary_form: str = LINES
     sentencepiece: str = "spiece.model"
     sidecars: tuple[str, ...] = ()
-    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, str] | Describe] = field(default_factory=dict)
+    name_in_file: Callable[[str, str, bool], str] = as_the_table_has_it
     files: Callable[[Facts], Mapping[str, Json]] = no_files
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    kin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +316,7 @@ class Dialect:
         containers: containers that the system reads, the default first.
         tables: family -> table.
         folder: what its folders hold.
+        family_folders: family -> what the folders of its models hold, where that is something else.
         names: attribute of a reader that gives tensors the names that the tables know, where the file's own
             names are others: ``full_names`` of an object-based checkpoint.
         bfloat16_as_uint16: whether the system's files may hold bfloat16 as uint16, without a mark.
@@ -288,6 +329,16 @@ class Dialect:
     folder: FolderForm
     names: str | None = None
     bfloat16_as_uint16: bool = False
+    family_folders: Mapping[str, FolderForm] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> tuple[FolderForm, ...]:
+        """Every form that its folders have."""
+        return (self.folder, *self.family_folders.values())
+
+    def folder_of(self, family: str) -> FolderForm:
+        """Return the form of the folders of a family's models."""
+        return self.family_folders.get(family, self.folder)
 
     def table_for(self, family: Family) -> Table | None:
         """Return the table of a family, or of one that holds the same model; None where there is none."""

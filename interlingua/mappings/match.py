@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from interlingua.errors import FormatError, MappingError, UsageError
@@ -91,9 +92,11 @@ def recognise(
     then one whose prefix the names have, then one whose system keeps weights in such a container.
     """
     found = []
+    # Of names that differ in their numbers alone one tells as much as all: a layer has what the others have.
+    telling = {_DIGITS.sub("0", name): name for name in reversed(list(names))}.values()
     for dialect in dialects.values():
         for table in dialect.tables.values():
-            score = _score(table, names)
+            score = _score(table, telling)
             if score is not None:
                 claim = table.config.claims(config)
                 rank = (score[0], claim is True, claim is not False, score[1], container in dialect.containers)
@@ -101,7 +104,10 @@ def recognise(
     return sorted(found, key=lambda candidate: candidate.rank, reverse=True)
 
 
-def _score(table: Table, names: Mapping[str, Shape]) -> tuple[int, bool] | None:
+_DIGITS = re.compile("[0-9]+")
+
+
+def _score(table: Table, names: Iterable[str]) -> tuple[int, bool] | None:
     """Return how many of the names a table knows, and whether its own prefix is there; None: no model of it."""
     tidy = [table.tidy(name) for name in names]
     scores = []
@@ -180,7 +186,9 @@ def _assign(
     for native, name in inside.items():
         key, layer = table.parse(name) or ("", None)
         rules = table.candidates.get(key, [])
-        rule = next((rule for rule in rules if len(rules) == 1 or rule.head == task), None)
+        # Rules of one tensor differ in what is written alone.
+        one = len({rule.canonical for rule in rules}) == 1
+        rule = next((rule for rule in rules if one or rule.head == task), None)
         if rule is None:
             unknown.append(native)
             continue

@@ -8,16 +8,43 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from interlingua.errors import UsageError
 from interlingua.mappings.dialect import Dialect
+from interlingua.mappings.ernie_fluid import ERNIE_FLUID
+from interlingua.mappings.google_tf import TF1
 from interlingua.mappings.huggingface import HF
+from interlingua.mappings.huggingface_tf import HF_TF
+from interlingua.mappings.keras_hub import KERAS_HUB
+from interlingua.mappings.mindformers import MINDFORMERS
+from interlingua.mappings.mindnlp import MINDNLP
+from interlingua.mappings.mindspore import MINDSPORE
+from interlingua.mappings.model_garden import TF2
+from interlingua.mappings.paddlenlp import PADDLE
 from interlingua.mappings.schema import FAMILIES, Family
+from interlingua.mappings.sentence_transformers import SENTENCE_TRANSFORMERS
+from interlingua.mappings.tencentpretrain import TENCENTPRETRAIN
 from interlingua.mappings.uer import UER
 
 GROUP = "interlingua.dialects"
 
-OWN: tuple[Dialect, ...] = (HF, UER)
+OWN: tuple[Dialect, ...] = (
+    HF,
+    HF_TF,
+    SENTENCE_TRANSFORMERS,
+    TF1,
+    TF2,
+    KERAS_HUB,
+    ERNIE_FLUID,
+    PADDLE,
+    MINDSPORE,
+    MINDNLP,
+    MINDFORMERS,
+    UER,
+    TENCENTPRETRAIN,
+)
+"""In the order in which they are listed; of two that fit a checkpoint alike, the first is taken."""
 
 
 def _any_package() -> bool:
@@ -73,6 +100,34 @@ def families() -> dict[str, Family]:
         for table in dialect.tables.values():
             known.setdefault(table.family.name, table.family)
     return known
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """One thing that can be done: a family's models from one dialect to another.
+
+    Attributes:
+        source: name of the dialect that they are in.
+        target: name of the dialect that they are written in.
+        family: name of the family.
+        written_as: name of the family that they are written as: the same, or one of its kin.
+    """
+
+    source: str
+    target: str
+    family: str
+    written_as: str
+
+
+def conversions() -> tuple[Conversion, ...]:
+    """Return everything that can be converted, by source, target and family."""
+    return tuple(
+        Conversion(source.name, target.name, name, table.family.name)
+        for source in DIALECTS.values()
+        for target in DIALECTS.values()
+        for name, own in source.tables.items()
+        if (table := target.table_for(own.family)) is not None and own.fits(table)
+    )
 
 
 def find(name: str) -> Dialect:

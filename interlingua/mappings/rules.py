@@ -94,7 +94,8 @@ class Rule:
             Where such a model has different data there, it computes with the copy's; what stands under
             ``native`` is then left over.
         head: the rule holds only in a model with this head (for names whose place depends on the task).
-        always: whether the system expects the tensor even where it is tied to another.
+        always: whether the system expects the tensor even where it is tied to another, and its copies even
+            where the weights are tied.
     """
 
     canonical: str

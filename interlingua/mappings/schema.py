@@ -58,6 +58,7 @@ class Family:
         counts: the configuration value that the number of ``{layer}`` is; a family whose layers share their
             weights has groups of them.
         values: configuration values that only some families have, and this one does.
+        severable: optional tensors that a system may be without: it computes the model without what they add.
         kin: families that hold the same model but for what stands in one of the two alone.
     """
 
@@ -66,6 +67,7 @@ class Family:
     sizes: Mapping[str, str]
     counts: str = "num_hidden_layers"
     values: tuple[str, ...] = ()
+    severable: frozenset[str] = frozenset()
     kin: tuple[str, ...] = ()
 
     @property
@@ -250,10 +252,13 @@ BERT = Family(
     ),
 )
 
+TASK_TYPES = "embeddings.task_type_embeddings.weight"
+
 ERNIE = Family(
     name="ernie",
     sizes={**_SIZES, "tasks": "task_type_vocab_size"},
     values=("task_type_vocab_size", "use_task_id"),
+    severable=frozenset({TASK_TYPES}),
     kin=("bert",),
     tensors=(
         *_EMBEDDINGS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from interlingua.convert.plan import SOURCE, Step
+from interlingua.convert.plan import RESIDUE, SOURCE, Step
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.steps import step_between
 from interlingua.convert.stream import Readers, step_blocks
@@ -29,5 +29,10 @@ def canonical_steps(checkpoint: Checkpoint) -> dict[str, Step]:
 
 def canonical_blocks(step: Step, checkpoint: Checkpoint) -> Iterator[memoryview]:
     """Yield a canonical tensor's bytes, row-major and little-endian, in blocks of 1 MiB."""
-    readers: Readers = {SOURCE: checkpoint.reader}
-    return step_blocks(step, readers)
+    return step_blocks(step, readers_of(checkpoint))
+
+
+def readers_of(checkpoint: Checkpoint) -> Readers:
+    """Return what a checkpoint's steps may read: its own tensors, and what an earlier conversion kept for it."""
+    residue = {RESIDUE: checkpoint.residue.reader} if checkpoint.residue else {}
+    return {SOURCE: checkpoint.reader, **residue}

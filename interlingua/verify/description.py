@@ -12,7 +12,7 @@ from interlingua.errors import FormatError, InterlinguaError
 from interlingua.formats.dtypes import DType, numpy_dtype
 from interlingua.mappings.config import Json
 from interlingua.mappings.schema import ZOO_PARTS
-from interlingua.verify.canonical import canonical_steps
+from interlingua.verify.canonical import canonical_steps, readers_of
 from interlingua.verify.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _stats(step: Step, checkpoint: Checkpoint) -> dict[str, Json] | None:
     if dtype.numpy is None or dtype.kind in "cs":
         return None
     low, high, total, finite, nans, infinities = np.inf, -np.inf, 0.0, 0, 0, 0
-    for block in step_blocks(step, {SOURCE: checkpoint.reader}):
+    for block in step_blocks(step, readers_of(checkpoint)):
         values = _as_float64(block, dtype)
         real = values[np.isfinite(values)]
         nans += int(np.count_nonzero(np.isnan(values)))

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from interlingua.convert.plan import SOURCE, Step
+from interlingua.convert.plan import Step
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.stream import same_bytes
 from interlingua.formats.base import BLOCK
 from interlingua.formats.dtypes import DType, numpy_dtype
-from interlingua.verify.canonical import canonical_blocks, canonical_steps
+from interlingua.verify.canonical import canonical_blocks, canonical_steps, readers_of
 
 THREADS = 2
 
@@ -102,7 +102,7 @@ def _compare_tensor(
     floats = all(dtype.kind == "f" and dtype.numpy for dtype in (one.dtype, other.dtype))
     if one.dtype is not other.dtype and not (floats and atol is not None):
         return TensorDifference(name, "dtype", f"{one.dtype} and {other.dtype}")
-    if one.dtype is other.dtype and same_bytes(ours, {SOURCE: a.reader}, theirs, {SOURCE: b.reader}):
+    if one.dtype is other.dtype and same_bytes(ours, readers_of(a), theirs, readers_of(b)):
         if progress is not None:
             progress(one.nbytes)
         return None

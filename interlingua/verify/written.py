@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from interlingua.convert.execute import Written, spot
-from interlingua.convert.plan import SOURCE, Piece, Plan, Step
+from interlingua.convert.plan import RESIDUE, SOURCE, Piece, Plan, Step
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import whole
 from interlingua.convert.stream import AT_FAULT
@@ -36,7 +36,7 @@ def check_weights(source: Checkpoint, path: Path, plan: Plan, written: Written) 
     weights = path / plan.outputs[0].path if named and path.is_dir() else path
     with open_checkpoint(weights, Asked(dialect=plan.target, family=plan.family), strict=not named) as result:
         theirs = _native_steps(result, result.tensors) if named else canonical_steps(result)
-        ours = _native_steps(source, _names(plan)) if named else _held_steps(source, plan)
+        ours = _native_steps(source, _names(plan)) if named else _held_steps(source, plan, theirs)
         theirs = {name: _as_stored(step, ours.get(name)) for name, step in theirs.items()}
         if plan.casts:
             ours = {name: _cast_like(step, theirs.get(name)) for name, step in ours.items()}
@@ -87,11 +87,28 @@ def resolve(pieces: tuple[Piece, ...], wanted: Piece) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def _held_steps(source: Checkpoint, plan: Plan) -> dict[str, Step]:
-    """Return the source's canonical tensors that the output is to have."""
-    family = source.match.table.family if source.match else None
-    parts = {ENCODER, *plan.heads}
-    return {n: step for n, step in canonical_steps(source).items() if family and family.find(n).part in parts}
+def _held_steps(source: Checkpoint, plan: Plan, theirs: Mapping[str, Step]) -> dict[str, Step]:
+    """Return the canonical tensors that the output is to have: the source's, and those that come from its residue."""
+    if source.match is None:
+        return {}
+    family, parts = source.match.table.family, {ENCODER, *plan.heads}
+    held = {
+        name: step
+        for name, step in canonical_steps(source).items()
+        if family.find(name).part in parts and (name in theirs or name not in family.severable)
+    }
+    made = {step.target.name: step for output in plan.outputs for step in output.steps}
+    for step in made.values():
+        if step.scale is not None and step.canonical in held:
+            held[step.canonical] = replace(held[step.canonical], scale=step.scale)
+        elif step.canonical in held and all(piece.origin == RESIDUE for piece in step.pieces):
+            held[step.canonical] = replace(held[step.canonical], pieces=step.pieces)
+    for name, step in theirs.items():
+        restored = made.get(step.pieces[0].name)
+        if name not in held and restored is not None and restored.pieces[0].origin == RESIDUE:
+            pieces = tuple(replace(piece, origin=RESIDUE, name=restored.pieces[0].name) for piece in step.pieces)
+            held[name] = replace(step, pieces=pieces)
+    return held
 
 
 def _native_steps(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Step]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ from interlingua.formats import hdf5
 from interlingua.formats.base import TensorSpec
 from interlingua.formats.dtypes import FLOAT32, INT16
 from interlingua.formats.hdf5 import MAX_DEPTH
+from interlingua.formats.hdf5_encoding import UNDEFINED
 from interlingua.formats.hdf5_layout import SUPERBLOCK, lay_out
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
@@ -54,6 +57,22 @@ def test_every_one_of_many_links_is_found(tmp_path, count):
         assert list(reader.tensors) == sorted(names)
         for number in range(0, count, 1 + count // 300):
             assert reader.read(names[number]) == number
+
+
+@pytest.mark.parametrize("count", [0, 1, 257, 8193])
+def test_nodes_of_a_tree_know_their_neighbours(tmp_path, count):
+    """Which libhdf5 goes by when it takes links out, and other readers when they list them."""
+    data = save(tmp_path / "x.h5", [f"{number}" for number in range(count)]).read_bytes()
+    nodes = {}
+    for found in re.finditer(b"TREE", data):
+        level, children, left, right = struct.unpack_from("<BHQQ", data, found.end() + 1)
+        nodes.setdefault(level, []).append((found.start(), children, left, right))
+    assert len(nodes[max(nodes)]) == 1
+    for level, row in nodes.items():
+        addresses = [UNDEFINED, *(address for address, *_ in row), UNDEFINED]
+        assert [left for _, _, left, _ in row] == addresses[:-2]
+        assert [right for *_, right in row] == addresses[2:]
+        assert sum(children for _, children, *_ in row) == (len(nodes[level - 1]) if level else -(-count // 8))
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 256, 257, 8192])
@@ -117,6 +136,8 @@ def test_paths_and_texts_of_all_kinds_are_found(tmp_path_factory, names, attribu
 def test_texts_fill_one_collection_after_the_other(tmp_path, lengths):
     texts = {f"{number}": {"t": chr(97 + number % 26) * length} for number, length in enumerate(lengths)}
     path = save(tmp_path / "x.h5", [], texts)
+    data = path.read_bytes()
+    assert {data[found.end() + 12 : found.end() + 16] for found in re.finditer(b"GCOL", data)} == {b"\1\0\1\0"}
     with h5py.File(path) as file:
         assert {name: dict(group.attrs) for name, group in file.items()} == texts
     with h5py.File(path, "a") as file:
@@ -125,6 +146,21 @@ def test_texts_fill_one_collection_after_the_other(tmp_path, lengths):
     with h5py.File(path) as file:
         assert file.attrs["more"] == "y"
         assert {name: dict(group.attrs) for name, group in file.items()} == {**texts, "0": {"t": "z" * 4064}}
+
+
+def test_datasets_have_one_name_and_are_never_filled(tmp_path):
+    with h5py.File(save(tmp_path / "x.h5", ["group/x"])) as file:
+        assert [h5py.h5o.get_info(file[name].id).rc for name in ("/", "group", "group/x")] == [1, 1, 1]
+        properties = file["group/x"].id.get_create_plist()
+        assert properties.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
+        assert properties.get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
+
+
+def test_an_empty_text_is_kept_nowhere(tmp_path):
+    path = save(tmp_path / "x.h5", [], {"": {"text": ""}})
+    assert b"GCOL" not in path.read_bytes()
+    with h5py.File(path) as file:
+        assert file.attrs["text"] == ""
 
 
 def test_as_deep_as_is_read_is_written(tmp_path):

@@ -45,7 +45,7 @@ WRAPPERS = {
 @pytest.mark.parametrize(("prefix", "root"), WRAPPERS.values(), ids=WRAPPERS.keys())
 def test_a_model_is_found_behind_any_prefix(prefix: str, root: str) -> None:
     names = shapes(prefixed(bare(("pooler",)), prefix))
-    assert recognised(names) == ["hf"]
+    assert recognised(names)[0] == "hf"
     found = matched(names)
     assert (found.root, found.roots) == (root, (root,))
     assert found.layers == 3
@@ -59,7 +59,7 @@ def test_a_model_is_found_behind_any_prefix(prefix: str, root: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "module.", "state_dict.", "a/b."])
 def test_a_uer_model_is_found_behind_any_prefix(prefix: str) -> None:
     names = {f"{prefix}{name}": shape for name, shape in shapes(uer(("pooler", "masked_lm", "next_sentence"))).items()}
-    assert recognised(names) == ["uer"]
+    assert recognised(names)[0] == "uer"
     found = matched(names, "uer")
     assert found.root == prefix
     assert found.heads == ("pooler", "masked_lm", "next_sentence")
@@ -378,12 +378,12 @@ def test_foreign_names_are_of_no_dialect() -> None:
 
 def test_the_dialect_with_more_known_tensors_comes_first() -> None:
     names = shapes(uer()) | {"x.embeddings.word_embeddings.weight": (37, 12)}
-    assert recognised(names) == ["uer", "hf"]
+    assert recognised(names).index("uer") < recognised(names).index("hf")
 
 
 def test_thousands_of_prefixes_take_no_quadratic_time() -> None:
     names = {f"{number}.embeddings.word_embeddings.weight": (0,) for number in range(30_000)}
-    assert recognised(names) == ["hf"]
+    assert recognised(names)[0] == "hf"
     with pytest.raises(UsageError) as caught:
         matched(names)
     assert len(str(caught.value)) < 1000

@@ -9,7 +9,6 @@ from interlingua.mappings.registry import DIALECTS, find
 
 
 def test_every_dialect_is_found_by_its_name() -> None:
-    assert list(DIALECTS)[:2] == ["hf", "uer"]
     for name, dialect in DIALECTS.items():
         assert find(name) is dialect
         assert dialect.name == name

@@ -1,0 +1,299 @@
+"""KerasHub: preset folders of ``BertBackbone`` and its like, with ``model.weights.h5`` and a nested ``config.json``.
+
+A weight is a numbered variable of a layer, and a layer's group in the file is its class with a counter: the first
+``TransformerEncoder`` is ``transformer_encoder``, the second ``transformer_encoder_1``; its own name is an attribute.
+Attention kernels keep heads apart: ``[in, heads, size]``, and ``[heads, size, out]`` of the output. Activation and
+LayerNorm's epsilon stand in the code alone. A task's head is in a second file (``task.weights.h5``), which travels
+along. ``RobertaBackbone`` and ``XLMRobertaBackbone`` have no token types, and ``ElectraBackbone`` has a pooler that
+no ELECTRA has: neither holds the model.
+
+Sources: keras-team/keras-hub 0.32 ``keras_hub/src/models/{bert,albert,distil_bert}/*_backbone.py`` and
+``*_tokenizer.py``, ``keras_hub/src/layers/modeling/transformer_encoder.py``, ``keras_hub/src/utils/preset_utils.py``;
+keras-team/keras 3.15 ``keras/src/saving/saving_lib.py``, ``keras/src/layers/attention/multi_head_attention.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from interlingua.mappings.config import ConfigTable, Json
+from interlingua.mappings.conventions import CANONICAL, Conventions
+from interlingua.mappings.dialect import KERAS, Dialect, Facts, FolderForm, Table
+from interlingua.mappings.rules import Rule, SplitHeads, Transpose, pairs
+from interlingua.mappings.schema import ALBERT, BERT, DISTILBERT
+
+VARIABLES = (("weight", "0"), ("bias", "1"))
+"""Variables of a layer in the order in which it makes them: kernel or gamma, then bias or beta."""
+
+ENCODER = "layers/transformer_encoder{layer}"
+
+
+def encoder(canonical: str) -> tuple[Rule, ...]:
+    """Return the rules of one layer: a ``TransformerEncoder`` that normalises after each half."""
+    attention = f"{ENCODER}/_self_attention_layer"
+    split, join, turned = Transpose(heads=1), Transpose(heads=0), Transpose()
+    layers = (
+        ("attention.self.query", f"{attention}/query_dense", split, SplitHeads()),
+        ("attention.self.key", f"{attention}/key_dense", split, SplitHeads()),
+        ("attention.self.value", f"{attention}/value_dense", split, SplitHeads()),
+        ("attention.output.dense", f"{attention}/output_dense", join, None),
+        ("attention.output.LayerNorm", f"{ENCODER}/_self_attention_layer_norm", None, None),
+        ("intermediate.dense", f"{ENCODER}/_feedforward_intermediate_dense", turned, None),
+        ("output.dense", f"{ENCODER}/_feedforward_output_dense", turned, None),
+        ("output.LayerNorm", f"{ENCODER}/_feedforward_layer_norm", None, None),
+    )
+    return tuple(
+        rule
+        for ours, theirs, weight, bias in layers
+        for rule in pairs(f"{canonical}.{ours}", f"{theirs}/vars", VARIABLES, weight=weight, bias=bias, join="/")
+    )
+
+
+def dense(canonical: str, native: str) -> tuple[Rule, ...]:
+    """Return the rules of a dense layer."""
+    return pairs(canonical, f"layers/{native}/vars", VARIABLES, weight=Transpose(), join="/")
+
+
+THREE_EMBEDDINGS = (
+    Rule("embeddings.word_embeddings.weight", "layers/reversible_embedding/vars/0"),
+    Rule("embeddings.position_embeddings.weight", "layers/position_embedding/vars/0"),
+    Rule("embeddings.token_type_embeddings.weight", "layers/embedding/vars/0"),
+)
+EMBEDDING_NORM = pairs("embeddings.LayerNorm", "layers/layer_normalization/vars", VARIABLES, join="/")
+
+LAYER_NAMES = {
+    "reversible_embedding": "token_embedding",
+    "position_embedding": "position_embedding",
+    "embedding": "segment_embedding",
+    "token_embedding": "token_embedding",
+    "layer_normalization": "embeddings_layer_norm",
+    "query_dense": "query",
+    "key_dense": "key",
+    "value_dense": "value",
+    "output_dense": "attention_output",
+    "_self_attention_layer_norm": "self_attention_layer_norm",
+    "_feedforward_intermediate_dense": "feedforward_intermediate_dense",
+    "_feedforward_output_dense": "feedforward_output_dense",
+    "_feedforward_layer_norm": "feedforward_layer_norm",
+}
+"""A layer's group -> its name; those of dense layers and encoders depend on the model and the number."""
+
+
+def layer_names(names: Sequence[str]) -> Mapping[str, str]:
+    """Return the attribute that names the layer of each group of variables.
+
+    Of two dense layers the first is ALBERT's projection, and the last is the pooler.
+    """
+    groups = dict.fromkeys(name.rpartition("/")[0] for name in names)
+    found = {group: LAYER_NAMES[layer] for group in groups if (layer := group.split("/")[-2]) in LAYER_NAMES}
+    poolers = [group for group in groups if re.fullmatch(r"layers/dense(_\d+)?/vars", group)]
+    spelled = ("embedding_projection", "pooled_dense") if len(poolers) > 1 else ("pooled_dense",)
+    return {"names": json.dumps({**found, **dict(zip(poolers, spelled, strict=False))})}
+
+
+BESIDE = ("module", "class_name", "registered_name")
+"""What stands beside the nested values."""
+
+
+def unwrap(native: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return the nested values, and what stands beside them."""
+    inner = native.get("config")
+    beside = {key: native[key] for key in BESIDE if key in native}
+    return {**inner, **beside} if isinstance(inner, dict) else native
+
+
+def wrap(values: Mapping[str, Json], original: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Nest the values as Keras serialises an object."""
+    inner = {key: value for key, value in values.items() if key not in BESIDE}
+    made = {
+        "module": values.get("module"),
+        "class_name": values.get("class_name"),
+        "config": inner,
+        "registered_name": values.get("registered_name"),
+    }
+    return {**original, **made}
+
+
+def serialised(folder: str, class_name: str, dtype: str, kind: str) -> dict[str, Json]:
+    """Return what Keras says of an object of a model's folder in the package: class, name and element type."""
+    return {
+        "module": f"keras_hub.src.models.{folder}.{folder}_{kind}",
+        "class_name": class_name,
+        "registered_name": f"keras_hub>{class_name}",
+        "name": f"{folder}_{kind}",
+        "trainable": True,
+        "dtype": {
+            "module": "keras",
+            "class_name": "DTypePolicy",
+            "config": {"name": dtype},
+            "registered_name": None,
+        },
+    }
+
+
+KEYS = {
+    "vocab_size": ("vocabulary_size",),
+    "num_hidden_layers": ("num_layers",),
+    "num_attention_heads": ("num_heads",),
+    "hidden_size": ("hidden_dim",),
+    "intermediate_size": ("intermediate_dim",),
+    "hidden_dropout_prob": ("dropout",),
+    "max_position_embeddings": ("max_sequence_length",),
+}
+SEGMENTS = {"type_vocab_size": ("num_segments",)}
+
+
+def config_of(
+    folder: str, class_name: str, keys: Mapping[str, tuple[str, ...]], activation: str, **more: Json
+) -> ConfigTable:
+    """Return the configuration of a backbone; ``more`` are keys with the one value that the tables hold under."""
+    dropout = 0.0 if folder == "albert" else 0.1
+    return ConfigTable(
+        keys=keys,
+        activations={},
+        defaults={
+            "hidden_act": activation,
+            "layer_norm_eps": 1e-12,
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+            "initializer_range": 0.02,
+            "pad_token_id": 0,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 512,
+            "type_vocab_size": 2,
+        },
+        constants={**serialised(folder, class_name, "float32", "backbone"), **more},
+        marks=frozenset({"registered_name", "vocabulary_size"}),
+        only={"class_name": (class_name,), **{key: (value,) for key, value in more.items()}},
+        unwrap=unwrap,
+        wrap=wrap,
+    )
+
+
+def conventions(folder: str) -> Conventions:
+    """Return how a backbone computes."""
+    source = f"keras_hub/src/models/{folder}/{folder}_backbone.py"
+    return Conventions(layer_norm=CANONICAL, layer_norm_eps=1e-12, source=source, mask="-1e9")
+
+
+SCOPES = ("layers/transformer_encoder", "layers/reversible_embedding", "layers/token_and_position_embedding")
+TRAINING = ("optimizer/*",)
+
+BERT_TABLE = Table(
+    family=BERT,
+    config=config_of("bert", "BertBackbone", {**KEYS, **SEGMENTS}, "gelu_tanh"),
+    conventions=conventions("bert"),
+    scopes=SCOPES,
+    numbering=KERAS,
+    slots=TRAINING,
+    rules=(
+        *THREE_EMBEDDINGS,
+        *EMBEDDING_NORM,
+        *encoder("encoder.layer.{layer}"),
+        *dense("pooler.dense", "dense"),
+    ),
+    architectures=(("BertBackbone", frozenset()),),
+)
+
+ALBERT_TABLE = Table(
+    family=ALBERT,
+    config=config_of(
+        "albert",
+        "AlbertBackbone",
+        {**KEYS, **SEGMENTS, "embedding_size": ("embedding_dim",), "num_hidden_groups": ("num_groups",)},
+        "gelu_tanh",
+        num_inner_repetitions=1,
+    ),
+    conventions=conventions("albert"),
+    scopes=SCOPES,
+    numbering=KERAS,
+    slots=TRAINING,
+    rules=(
+        *THREE_EMBEDDINGS,
+        *EMBEDDING_NORM,
+        *dense("encoder.embedding_hidden_mapping_in", "dense"),
+        *encoder("encoder.group.{layer}"),
+        *dense("pooler.dense", "dense_1"),
+    ),
+    architectures=(("AlbertBackbone", frozenset()),),
+)
+
+DISTILBERT_TABLE = Table(
+    family=DISTILBERT,
+    config=config_of("distil_bert", "DistilBertBackbone", KEYS, "gelu"),
+    conventions=conventions("distil_bert"),
+    scopes=SCOPES,
+    numbering=KERAS,
+    slots=TRAINING,
+    rules=(
+        Rule("embeddings.word_embeddings.weight", "layers/token_and_position_embedding/token_embedding/vars/0"),
+        Rule("embeddings.position_embeddings.weight", "layers/token_and_position_embedding/position_embedding/vars/0"),
+        *EMBEDDING_NORM,
+        *encoder("encoder.layer.{layer}"),
+    ),
+    architectures=(("DistilBertBackbone", frozenset()),),
+)
+
+WORD_PIECES = {"bert": ("bert", "BertTokenizer"), "distilbert": ("distil_bert", "DistilBertTokenizer")}
+SENTENCE_PIECES = {"albert": ("albert", "AlbertTokenizer")}
+"""Family -> folder and class of the tokenizer that its backbone goes with. ALBERT's takes no vocabulary of lines."""
+
+
+def tokenizer(facts: Facts) -> Mapping[str, Json] | None:
+    """Return the tokenizer, whose vocabulary is among the assets; None where the system has none for it."""
+    if facts.tokens is not None and facts.family in WORD_PIECES:
+        folder, class_name = WORD_PIECES[facts.family]
+        own: dict[str, Json] = {
+            "vocabulary": None,
+            "lowercase": bool(facts.lower_case),
+            # BERT's own tokenizer takes accents away whenever it lower-cases.
+            "strip_accents": bool(facts.lower_case),
+            "split": True,
+            "suffix_indicator": "##",
+            "oov_token": "[UNK]",
+        }
+    elif facts.pieces and facts.family in SENTENCE_PIECES:
+        folder, class_name = SENTENCE_PIECES[facts.family]
+        own = {"proto": None, "add_bos": False, "add_eos": False}
+    else:
+        return None
+    return wrap({**serialised(folder, class_name, "int32", "tokenizer"), "sequence_length": None, **own}, {})
+
+
+def preset_files(facts: Facts) -> dict[str, Json]:
+    """Return what a preset says of itself, and its tokenizer."""
+    metadata = {
+        "keras_version": "3.15.1",
+        "keras_hub_version": "0.32.0",
+        "parameter_count": facts.parameters,
+        "tasks": [],
+    }
+    cut = tokenizer(facts)
+    return {"metadata.json": metadata} | ({} if cut is None else {"tokenizer.json": cut})
+
+
+KERAS_HUB = Dialect(
+    name="keras-hub",
+    title="KerasHub",
+    containers=("keras-weights-hdf5",),
+    tables={"bert": BERT_TABLE, "albert": ALBERT_TABLE, "distilbert": DISTILBERT_TABLE},
+    folder=FolderForm(
+        weights={"keras-weights-hdf5": "model.weights.h5"},
+        config="config.json",
+        vocabulary="assets/tokenizer/vocabulary.txt",
+        sentencepiece="assets/tokenizer/vocabulary.spm",
+        sidecars=(
+            "metadata.json",
+            "tokenizer.json",
+            "preprocessor.json",
+            "task.json",
+            "task.weights.h5",
+            "README.md",
+            "LICENSE*",
+        ),
+        metadata={"keras-weights-hdf5": layer_names},
+        files=preset_files,
+    ),
+)
