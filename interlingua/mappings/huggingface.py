@@ -450,6 +450,10 @@ DISTILBERT_TABLE = replace(
 )
 
 
+TOKENIZERS = {"distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}
+"""Classes that cut text as BERT's does; DistilBERT's gives no token types, which its model refuses."""
+
+
 def tokenizer_files(facts: Facts) -> dict[str, Json]:
     """Return the tokenizer's configuration, without which transformers lower-cases whatever the vocabulary is."""
     if facts.tokens is None:
@@ -459,7 +463,7 @@ def tokenizer_files(facts: Facts) -> dict[str, Json]:
         "tokenizer_config.json": {
             "do_lower_case": facts.lower_case,
             "model_max_length": facts.config.max_position_embeddings,
-            "tokenizer_class": "BertTokenizer",
+            "tokenizer_class": TOKENIZERS.get(facts.family, "BertTokenizer"),
             **{name: token for name, token in special.items() if token in facts.tokens},
         }
     }

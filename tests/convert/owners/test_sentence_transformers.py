@@ -24,7 +24,11 @@ folder, families = Path(sys.argv[1]), sys.argv[2:]
 torch.manual_seed(0)
 words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
 (folder / "vocab.txt").write_text("".join(word + chr(10) for word in words))
-tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=15)
+def tokenizer_of(family):
+    kind = transformers.DistilBertTokenizer if family == "distilbert" else transformers.BertTokenizer
+    return kind(str(folder / "vocab.txt"), model_max_length=15)
+
+tokenizer = tokenizer_of("bert")
 texts = ["a b c d", "x", "q r s t u v w"]
 
 def convert(source, target, to, **more):
@@ -66,7 +70,7 @@ for family in families:
         for parameter in model.parameters():
             parameter.normal_()
     model.save_pretrained(folder / family)
-    tokenizer.save_pretrained(folder / family)
+    tokenizer_of(family).save_pretrained(folder / family)
     base = transformers.AutoModel.from_pretrained(folder / family).eval()
     plan = convert(family, f"{family} st", "sentence-transformers").plan
     result[family] = {
