@@ -103,7 +103,7 @@ def convert(
     """
     if options.to is not None:
         dialects.find(options.to)
-    with open_checkpoint(source, options.source, strict=not options.keep_names) as opened:
+    with open_checkpoint(source, options.source, model=not options.keep_names) as opened:
         plan, destination = _plan(opened, Path(target), options)
         if not dry_run:
             _refuse_self(opened, destination, plan)

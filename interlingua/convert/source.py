@@ -260,7 +260,9 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *, strict: bool = True) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike[str], asked: Asked | None = None, *, strict: bool = True, model: bool = True
+) -> Checkpoint:
     """Open a checkpoint: a weights file, an index of shards, or a folder with either.
 
     Args:
@@ -268,6 +270,7 @@ def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *,
         asked: what is known of it beforehand.
         strict: raise when no dialect knows it; otherwise it is described as far as it can be, and
             ``problem`` says why.
+        model: look for a model in it; without, its tensors are all that is known.
 
     Raises:
         FormatError: it is missing, damaged, unsafe, or of no known container.
@@ -285,8 +288,9 @@ def open_checkpoint(path: str | os.PathLike[str], asked: Asked | None = None, *,
         stack.callback(place.close)
         reader = stack.enter_context(_open_weights(place.weights))
         found = Checkpoint(path, place, reader, _container_name(reader), asked)
-        _find_companions(found, strict)
-        _find_model(found, strict)
+        if model:
+            _find_companions(found, strict)
+            _find_model(found, strict)
         if (residue := found.folder / FILE_NAME).is_file() and residue != found.weights:
             found.residue = open_residue(residue)
         stack.pop_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -169,22 +170,23 @@ def _copy(
             _copy_in_kernel(cut(extents, piece.start, piece.nbytes), slot, tell)
             return None
     seen: int | None = 0
-    for start, length in blocks(piece.nbytes, COMPARE):
-        block, again = _pair(length)
-        view = memoryview(block)
-        if expected is not None and extents is not None:
-            # Past the reader, which would verify the checksum a second time.
-            read_extents(extents, start, view)
-            seen = checksum_of(expected[0], view, seen or 0)
-        else:
-            read_joined((piece,), readers, start, view)
-        value = checksum_of(checksum, view, value or 0)
-        write_at(slot.fd, slot.offset + start, view)
-        if verify:
-            read_back(slot, start, memoryview(again))
-            if block != again:
-                raise CheckError(f"{piece.name}, read back, is not what was written.", hint=AT_FAULT)
-        tell(length)
+    with held(extents or ()):
+        for start, length in blocks(piece.nbytes, COMPARE):
+            block, again = _pair(length)
+            view = memoryview(block)
+            if expected is not None and extents is not None:
+                # Past the reader, which would verify the checksum a second time.
+                read_extents(extents, start, view)
+                seen = checksum_of(expected[0], view, seen or 0)
+            else:
+                read_joined((piece,), readers, start, view)
+            value = checksum_of(checksum, view, value or 0)
+            write_at(slot.fd, slot.offset + start, view)
+            if verify:
+                read_back(slot, start, memoryview(again))
+                if block != again:
+                    raise CheckError(f"{piece.name}, read back, is not what was written.", hint=AT_FAULT)
+            tell(length)
     if reader is not None and expected is not None and seen != expected[1]:
         raise FormatError(
             f"{piece.name!r} does not have the checksum that the file keeps of it",
@@ -192,6 +194,15 @@ def _copy(
             hint="The file is damaged; fetch it again.",
         )
     return value
+
+
+@contextlib.contextmanager
+def held(extents: tuple[Extent, ...]) -> Iterator[None]:
+    """Keep the files of the extents open, which may otherwise be opened for each block."""
+    with contextlib.ExitStack() as stack:
+        for file in {id(extent.file): extent.file for extent in extents}.values():
+            stack.enter_context(file.held())
+        yield
 
 
 AT_FAULT = "Do not use it: the disk, the memory or this program is at fault."

@@ -17,8 +17,9 @@ import struct
 
 from interlingua.errors import FormatError
 from interlingua.formats.base import SourceFile
+from interlingua.formats.registry import HDF5
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = HDF5
 
 METADATA_BUDGET = 32 << 20
 """Bytes of structure (headers, trees, heaps, attributes) that one file may make its reader look at."""

@@ -263,12 +263,15 @@ def _no_lod(spec: TensorSpec) -> MappingError:
 class VariableFile(SourceFile):
     """A file that is open only while it is read, as a folder can hold more of them than a process may open.
 
-    ``held`` gives a descriptor for as long as it is needed; one that is taken as ``fd`` stays open until ``close``.
+    ``held`` gives a descriptor for as long as it is needed, and reads meanwhile use it; one that is taken as ``fd``
+    stays open until ``close``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._fd = -1
         self._opening = threading.Lock()
+        self._lent: SourceFile | None = None
+        self._borrowers = 0
         super().__init__(path)
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
@@ -294,16 +297,33 @@ class VariableFile(SourceFile):
     @contextlib.contextmanager
     def held(self) -> Iterator[int]:
         """Give a descriptor of the file that is valid in the context."""
-        with self._reopened() as file:
+        with self._borrowed() as file:
             yield file.fd
 
     def read_at(self, offset: int, nbytes: int, what: str) -> bytes:
-        with self._reopened() as file:
+        with self._borrowed() as file:
             return file.read_at(offset, nbytes, what)
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        with self._reopened() as file:
+        with self._borrowed() as file:
             file.read_into(offset, view)
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[SourceFile]:
+        """Give the open file, opened by the first who asks and closed by the last who is done."""
+        with self._opening:
+            if self._lent is None:
+                self._lent = self._reopened()
+            file = self._lent
+            self._borrowers += 1
+        try:
+            yield file
+        finally:
+            with self._opening:
+                self._borrowers -= 1
+                if not self._borrowers:
+                    self._lent = None
+                    file.close()
 
     def _reopened(self) -> SourceFile:
         file = SourceFile(self.path)

@@ -65,6 +65,8 @@ class Container:
         title: what people call it.
         shares: whether two names in it can share one tensor's bytes.
         form: ``file``; ``folder``, with a file for each tensor; or ``prefix``, of the names of several files.
+        signature: bytes without which at its start a file is none of this container, so that the module need not
+            even be imported; empty where it has none.
     """
 
     name: str
@@ -74,11 +76,14 @@ class Container:
     title: str
     shares: bool = False
     form: str = "file"
+    signature: bytes = b""
 
     def load(self) -> ContainerModule:
         """Import and return the container's module."""
         return cast(ContainerModule, import_module(f"interlingua.formats.{self.module}"))
 
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 # In the order in which they are tried: the ones with a magic number first, the guesses last.
 _TABLE = (
@@ -88,9 +93,11 @@ _TABLE = (
     Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10"),
     Container("tensor-bundle", "tensor_bundle", (".ckpt",), True, "TensorFlow checkpoint", form="prefix"),
     Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive"),
-    Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5"),
-    Container("keras-weights-hdf5", "keras_weights_hdf5", (".weights.h5",), True, "Keras 3 weights in HDF5"),
-    Container("hdf5", "hdf5", (".hdf5", ".h5"), False, "HDF5 of any layout"),
+    Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5", signature=HDF5),
+    Container(
+        "keras-weights-hdf5", "keras_weights_hdf5", (".weights.h5",), True, "Keras 3 weights in HDF5", signature=HDF5
+    ),
+    Container("hdf5", "hdf5", (".hdf5", ".h5"), False, "HDF5 of any layout", signature=HDF5),
     Container("npz", "npz", (".npz",), True, "NumPy arrays"),
     Container("paddle-pickle", "paddle_pickle", (".pdparams", ".pdopt"), True, "Paddle pickle"),
     Container("lod-tensor", "lod_tensor", (), True, "Paddle LoDTensors, a file each", form="folder"),
@@ -143,7 +150,7 @@ def sniff(path: str | os.PathLike[str]) -> Container | None:
     """Return the container that a path is, or None where no container recognises it."""
     seen = probe(path)
     for container in _TABLE:
-        if container.load().sniff(seen):
+        if container.signature in seen.head and container.load().sniff(seen):
             return container
     return None
 

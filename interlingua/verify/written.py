@@ -34,7 +34,7 @@ def check_weights(source: Checkpoint, path: Path, plan: Plan, written: Written) 
     """
     named = plan.target is None
     weights = path / plan.outputs[0].path if named and path.is_dir() else path
-    with open_checkpoint(weights, Asked(dialect=plan.target, family=plan.family), strict=not named) as result:
+    with open_checkpoint(weights, Asked(dialect=plan.target, family=plan.family), model=not named) as result:
         theirs = _native_steps(result, result.tensors) if named else canonical_steps(result)
         ours = _native_steps(source, _names(plan)) if named else _held_steps(source, plan, theirs)
         theirs = {name: _as_stored(step, ours.get(name)) for name, step in theirs.items()}
