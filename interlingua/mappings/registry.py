@@ -16,6 +16,7 @@ from interlingua.mappings.ernie_fluid import ERNIE_FLUID
 from interlingua.mappings.google_tf import TF1
 from interlingua.mappings.huggingface import HF
 from interlingua.mappings.huggingface_tf import HF_TF
+from interlingua.mappings.keras_bert import KERAS_BERT
 from interlingua.mappings.keras_hub import KERAS_HUB
 from interlingua.mappings.mindformers import MINDFORMERS
 from interlingua.mappings.mindnlp import MINDNLP
@@ -36,6 +37,7 @@ OWN: tuple[Dialect, ...] = (
     TF1,
     TF2,
     KERAS_HUB,
+    KERAS_BERT,
     ERNIE_FLUID,
     PADDLE,
     MINDSPORE,
