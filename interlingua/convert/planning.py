@@ -412,12 +412,11 @@ class _Planner:
         return replace(config, task_type_vocab_size=rows, use_task_id=True)
 
     def _misses_pooler(self) -> bool:
-        base_model = self.table.architecture(("pooler",))
-        return (
-            "pooler" in self.table.family.heads
-            and "pooler" not in self.named
-            and (base_model is not None and self.table.architecture(self.named) == base_model)
-        )
+        """Say whether the system's class for the model has a pooler that the model lacks."""
+        named = self.table.architecture(self.named)
+        base = self.table.architecture(("pooler",))
+        needs = "pooler" in dict(self.table.architectures).get(named or "", ())
+        return "pooler" in set(self.table.family.heads) - self.named and named is not None and (needs or named == base)
 
     def _is_own_config(self) -> bool:
         return self.match.dialect.recognises(self.source.native_config)

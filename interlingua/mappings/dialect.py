@@ -172,8 +172,15 @@ class Table:
         return name.replace(BASE, self.base if set(heads) - {"pooler"} else self.bare)
 
     def architecture(self, heads: Collection[str]) -> str | None:
-        """Return the system's class for a model with these heads, or None where the system names none."""
-        return next((name for name, needed in self.architectures if needed <= set(heads)), None)
+        """Return the system's class for a model with these heads, or None where the system names none.
+
+        A model that lacks no more than the pooler of a class with its head is of that class.
+        """
+        fitting = next(((name, needed) for name, needed in self.architectures if needed <= set(heads)), None)
+        if set(heads) - {"pooler"} and (fitting is None or not fitting[1] - {"pooler"}):
+            pooled = {*heads, "pooler"}
+            return next((name for name, needed in self.architectures if needed <= pooled), None)
+        return fitting[0] if fitting else None
 
     def fits(self, other: Table) -> bool:
         """Say whether the models of this table and another one can be the same: neither needs what the other lacks."""

@@ -32,6 +32,7 @@ from interlingua.mappings.schema import (
     DISTILBERT,
     ELECTRA,
     ERNIE,
+    ERNIE_GRAM,
     NEZHA,
     ROBERTA,
     Family,
@@ -220,6 +221,11 @@ def config_of(
     )
 
 
+def _with_key(table: ConfigTable, value: str, key: str) -> ConfigTable:
+    """Return the table with a further key for a value."""
+    return replace(table, keys={**table.keys, value: (*table.keys[value], key)})
+
+
 # -- names
 
 
@@ -369,6 +375,36 @@ ERNIE_TABLE = replace(
 )
 
 ROBERTA_CLASSES = classes_of("Roberta", MASKED_LM, *LABELLED)
+
+ERNIE_GRAM_CLASSES = classes_of("ErnieGram", *LABELLED[:3])
+
+ERNIE_GRAM_TABLE = replace(
+    BERT_TABLE,
+    family=ERNIE_GRAM,
+    # The class adds the tables up before anything widens them: its embedding_size is the hidden size.
+    config=_with_key(
+        config_of(
+            "ernie_gram", names_of(ERNIE_GRAM_CLASSES), defaults={"layer_norm_eps": 1e-5}, less=("layer_norm_eps",)
+        ),
+        "hidden_size",
+        "embedding_size",
+    ),
+    conventions=replace(
+        BERT_TABLE.conventions,
+        layer_norm_eps=1e-5,
+        source="PaddleNLP transformers/ernie_gram/modeling.py (ErnieGramPretrainedModel._init_weights)",
+        pad_row=ZERO,
+    ),
+    base="ernie_gram.",
+    bases=("ernie_gram.",),
+    rules=(
+        *embeddings(ERNIE_GRAM),
+        *LAYERS,
+        *POOLER,
+        *classifiers("sequence_classification", "token_classification", "span_qa"),
+    ),
+    architectures=ERNIE_GRAM_CLASSES,
+)
 
 ROBERTA_TABLE = replace(
     BERT_TABLE,
@@ -583,6 +619,7 @@ PADDLE = Dialect(
     tables={
         "bert": BERT_TABLE,
         "ernie": ERNIE_TABLE,
+        "ernie-gram": ERNIE_GRAM_TABLE,
         "albert": ALBERT_TABLE,
         "roberta": ROBERTA_TABLE,
         "nezha": NEZHA_TABLE,

@@ -240,7 +240,7 @@ _EMBEDDING_NORM = tensors(ENCODER, "embeddings.LayerNorm.weight: hidden\nembeddi
 BERT = Family(
     name="bert",
     sizes=_SIZES,
-    kin=("ernie",),
+    kin=("ernie", "ernie-gram"),
     tensors=(
         *_EMBEDDINGS,
         *_EMBEDDING_NORM,
@@ -271,6 +271,27 @@ ERNIE = Family(
         *_LABELLED,
     ),
 )
+
+RELATIVE_POSITIONS = "embeddings.rel_pos_embeddings.weight"
+
+ERNIE_GRAM = Family(
+    name="ernie-gram",
+    sizes=_SIZES,
+    severable=frozenset({RELATIVE_POSITIONS}),
+    kin=("bert",),
+    tensors=(
+        *_EMBEDDINGS,
+        *tensors(ENCODER, f"{RELATIVE_POSITIONS}: relative attention_heads ?"),
+        *_EMBEDDING_NORM,
+        *_LAYERS,
+        *_POOLER,
+        *_linear("sequence_classification", "labels"),
+        *_linear("token_classification", "labels"),
+        *_linear("span_qa", "2"),
+    ),
+)
+"""What is published of it computes as a BERT: its n-grams are of its pretraining, and the relative positions that
+some have are stored and not used (PaddleNLP ``transformers/ernie_gram/modeling.py``)."""
 
 _ROBERTA_TENSORS = (
     *_EMBEDDINGS,
@@ -375,7 +396,8 @@ DISTILBERT = Family(
 )
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (BERT, ERNIE, ALBERT, ROBERTA, XLM_ROBERTA, NEZHA, ELECTRA, DISTILBERT)
+    family.name: family
+    for family in (BERT, ERNIE, ERNIE_GRAM, ALBERT, ROBERTA, XLM_ROBERTA, NEZHA, ELECTRA, DISTILBERT)
 }
 """Every family there is, by name."""
 

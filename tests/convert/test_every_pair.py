@@ -14,6 +14,7 @@ import pytest
 import interlingua
 from interlingua.convert.source import Checkpoint
 from interlingua.mappings.config import Config
+from interlingua.mappings.dialect import Dialect
 from interlingua.mappings.registry import DIALECTS, Conversion, conversions
 from interlingua.mappings.schema import ENCODER, FAMILIES, Family
 from tests.models import safetensors_bytes
@@ -27,6 +28,8 @@ SIZES = {
     "embedding": 7,
     "tasks": 4,
     "labels": 5,
+    "relative": 9,
+    "attention_heads": 6,
 }
 """No two are equal, so that no exchanged axis goes unseen; square matrices are seen by their values."""
 
@@ -39,9 +42,14 @@ PAIRS = [
 ]
 
 
+def first(family: Family) -> Dialect:
+    """The first dialect that has the family: the models are made in its form."""
+    return next(dialect for dialect in DIALECTS.values() if family.name in dialect.tables)
+
+
 def head_sets(family: Family) -> Iterator[tuple[str, ...]]:
-    """The heads of each of transformers' classes of the family."""
-    for _, heads in DIALECTS["hf"].tables[family.name].architectures:
+    """The heads of each of that dialect's classes of the family."""
+    for _, heads in first(family).tables[family.name].architectures:
         yield tuple(head for head in family.heads if head in heads)
 
 
@@ -72,22 +80,24 @@ def config_of(family: Family) -> Config:
 
 
 def write_model(folder: Path, family: Family, heads: tuple[str, ...], seed: int) -> Path:
-    """Write a random model as transformers does, every element of it another one."""
+    """Write a random model as its first dialect does, every element of it another one."""
     from interlingua.convert.configs import spell
 
     folder.mkdir()
-    table = DIALECTS["hf"].tables[family.name]
+    dialect = first(family)
+    table = dialect.tables[family.name]
     random = np.random.default_rng(seed)
     arrays = {}
     for name, tensor in family.instances(layers_of(family)):
         rule = table.rule(name, heads)
         if tensor.part in (ENCODER, *heads) and tensor.tied_to is None and rule is not None:
             shape = tuple(int(symbol) if symbol.isdigit() else SIZES[symbol] for symbol in tensor.shape)
+            shape = rule.operation.native_shape(shape) if rule.operation else shape
             arrays[table.spell(rule.native, name, heads)] = random.standard_normal(shape).astype(np.float32)
-    (folder / "model.safetensors").write_bytes(safetensors_bytes(arrays, {"format": "pt"}))
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(arrays, dialect.folder.metadata["safetensors"]))
     labels = tuple(f"label {number}" for number in range(SIZES["labels"]))
     config = Config(**{**config_of(family).as_dict(), "labels": labels})
-    native, _ = spell(config, DIALECTS["hf"], table, heads, "float32", {})
+    native, _ = spell(config, dialect, table, heads, "float32", {})
     (folder / "config.json").write_text(json.dumps(native), encoding="utf-8")
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(SIZES["vocab"] - 5))]
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
@@ -119,8 +129,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     def made(dialect: str, name: str, heads: tuple[str, ...]) -> Path:
         folder = tmp_path_factory.mktemp("model")
         seed = int.from_bytes(hashlib.sha256(repr((name, heads)).encode()).digest()[:4], "little")
-        source = write_model(folder / "hf", FAMILIES[name], heads, seed)
-        options = {"dialect": "hf", "family": name, "sync": False, "residue": "drop"}
+        source = write_model(folder / "first", FAMILIES[name], heads, seed)
+        options = {"dialect": first(FAMILIES[name]).name, "family": name, "sync": False, "residue": "drop"}
         interlingua.convert(source, folder / dialect / "model", to=dialect, **options)
         return folder / dialect / "model"
 

@@ -101,7 +101,7 @@ def test_every_family_is_consistent(family) -> None:
     assert len(set(names)) == len(names)
     symbols = {symbol for tensor in family.tensors for symbol in tensor.shape if not symbol.isdigit()}
     assert symbols >= set(family.sizes)
-    assert symbols - set(family.sizes) <= {"labels", "relative", "head_size"}
+    assert symbols - set(family.sizes) <= {"labels", "relative", "head_size", "attention_heads"}
     for tensor in family.tensors:
         if tensor.tied_to is not None:
             assert family.find(tensor.tied_to).shape == tensor.shape

@@ -44,6 +44,10 @@ FAMILIES = {
     },
 }
 FAMILIES["Ernie"] = FAMILIES["Bert"]
+FAMILIES["ErnieGram"] = {
+    name: FAMILIES["Bert"][name]
+    for name in ("Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+}
 FAMILIES["NeZha"] = {name: classes for name, classes in FAMILIES["Bert"].items() if name != "ForMaskedLM"}
 FAMILIES["Albert"] = {
     **FAMILIES["Bert"],
@@ -84,13 +88,14 @@ FIXED = dict(layer_norm_eps=1e-12)  # what the code computes with, whatever the 
 MORE = {
     "Bert": dict(hidden_act="relu"),
     "Ernie": dict(use_task_id=True, task_type_vocab_size=4, hidden_act="relu", **FIXED),
+    "ErnieGram": dict(embedding_size=12, layer_norm_eps=1e-5),
     "Roberta": dict(pad_token_id=1),
     "Albert": dict(embedding_size=7, num_hidden_groups=2, num_hidden_layers=4, hidden_act="gelu_new"),
     "Electra": dict(embedding_size=7, **FIXED),
     "NeZha": dict(max_relative_position=5, use_relative_position=True, **FIXED),
     "DistilBert": FIXED,
 }
-THEIRS = {"NeZha": "Nezha"}
+THEIRS = {"NeZha": "Nezha", "ErnieGram": "Bert"}
 IN_TRANSFORMERS = {
     "DistilBert": dict(
         hidden_size="dim", num_hidden_layers="n_layers", num_attention_heads="n_heads", intermediate_size="hidden_dim",
@@ -216,7 +221,8 @@ for prefix, models in families.items():
         safe = same(arrays(ours), arrays(safe))
 
         theirs = in_torch(prefix, name, path / "hf")
-        interlingua.convert(path / "hf", path / "to-paddle", to="paddle")
+        asked = {"family": "ernie-gram"} if prefix == "ErnieGram" else {}
+        interlingua.convert(path / "hf", path / "to-paddle", to="paddle", **asked)
         ours, to_paddle = load_paddle(prefix, name, path / "to-paddle")
         hither = difference(prefix, name, ours, theirs)
         values = {tensor.numpy().tobytes() for tensor in theirs.state_dict().values()}
@@ -255,7 +261,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return json.loads(out.partition("FOUND ")[2])
 
 
-CANONICAL = {"NeZha": "nezha", "DistilBert": "distilbert"}
+CANONICAL = {"NeZha": "nezha", "DistilBert": "distilbert", "ErnieGram": "ernie-gram"}
 
 POOLER = ("pooler.dense.weight", "pooler.dense.bias", "pooler.weight", "pooler.bias")
 
