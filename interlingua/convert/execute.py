@@ -14,6 +14,7 @@ from interlingua.convert.plan import Output, Plan, Step
 from interlingua.convert.stream import Readers, Tell, write_step
 from interlingua.formats import registry
 from interlingua.formats.base import Writer, create, output_error, write_at
+from interlingua.formats.dtypes import BFLOAT16, UINT16
 from interlingua.formats.plain_files import PlainFileWriter
 
 THREADS = 2
@@ -161,6 +162,8 @@ def _open_writer(output: Output, path: Path) -> Writer:
     specs = {step.target.name: step.target for step in output.steps}
     if output.container == "file":
         return PlainFileWriter(path, list(specs.values()))
+    if output.bfloat16_as_uint16:
+        specs = {n: replace(s, dtype=UINT16) if s.dtype is BFLOAT16 else s for n, s in specs.items()}
     specs |= {tied: replace(specs[owner], name=tied) for tied, owner in output.ties.items()}
     module = registry.find(output.container).load()
     return module.open_writer(path, list(specs.values()), metadata=output.metadata, ties=output.ties)

@@ -90,6 +90,7 @@ class Output:
         steps: its tensors.
         ties: name -> the tensor whose data it shares.
         metadata: what the container says of itself.
+        bfloat16_as_uint16: whether the container calls bfloat16 uint16, as the target's system does.
     """
 
     path: str
@@ -97,6 +98,7 @@ class Output:
     steps: tuple[Step, ...]
     ties: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    bfloat16_as_uint16: bool = False
 
     @property
     def nbytes(self) -> int:

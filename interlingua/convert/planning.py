@@ -340,6 +340,7 @@ class _Planner:
 
     def _weight_files(self, steps: list[Step], ties: Mapping[str, str]) -> Iterable[Output]:
         """Yield the weights file, or its shards."""
+        words = self.wanted.dialect.bfloat16_as_uint16
         form, container = self.form, self.wanted.container.name
         name = self.wanted.single_file or form.weights[container]
         limit = self.wanted.max_shard
@@ -349,14 +350,14 @@ class _Planner:
             sharded = False
         steps, ties = self._named_in_file(steps, ties, sharded)
         if limit is None or not sharded:
-            yield Output(name, container, tuple(steps), ties, self._metadata(steps))
+            yield Output(name, container, tuple(steps), ties, self._metadata(steps), words)
             return
         parts = _shards(steps, limit)
         for number, part in enumerate(parts, 1):
             shard = form.shards[container][0].format(shard=f"{number:05}-of-{len(parts):05}")
             names = {step.target.name for step in part}
             shared = {t: o for t, o in ties.items() if o in names}
-            yield Output(shard, container, part, shared, self._metadata(part))
+            yield Output(shard, container, part, shared, self._metadata(part), words)
 
     def _named_in_file(
         self, steps: list[Step], ties: Mapping[str, str], sharded: bool

@@ -417,11 +417,10 @@ def _seen(reader: Reader, attribute: str | None) -> Reader | None:
 
 
 def _restore_bfloat16(found: Checkpoint, matched: Match) -> None:
-    """See the model's weights as bfloat16 where they are all uint16, which no weight is."""
-    names = {entry.native for entry in matched.tensors.values()}
-    if all(found.reader.tensors[name].dtype is UINT16 for name in names):
-        inner = found.reader
-        found.reader = AdaptedReader(inner, {}, bfloat16=names)
+    """See the model's weights as bfloat16 where they are uint16, which no weight is."""
+    names = {name for entry in matched.tensors.values() for name in (entry.native, *entry.copies)}
+    if any(found.reader.tensors[name].dtype is UINT16 for name in names):
+        found.reader = AdaptedReader(found.reader, {}, bfloat16=names)
 
 
 SENTENCES = "It is a sentence-transformers folder: its modules (pooling and the like) stand beside the encoder."

@@ -10,7 +10,8 @@ import pytest
 import interlingua
 from interlingua.convert import locate
 from interlingua.errors import FormatError
-from tests.models import hf, hf_config, write_hf
+from interlingua.mappings.registry import DIALECTS
+from tests.models import assert_same, hf, hf_config, weights_of, write_hf
 
 
 @pytest.fixture
@@ -31,6 +32,23 @@ def test_an_archive_converts_as_its_folder_does(folder: Path, tmp_path: Path, mo
     assert not list(scratch.iterdir())
     for name in ("pytorch_model.bin", "config.json", "vocab.txt"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar"])
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "hf"])
+def test_what_any_system_publishes_converts_straight_from_an_archive(
+    folder: Path, tmp_path: Path, dialect: str, form: str
+) -> None:
+    interlingua.convert(folder, tmp_path / "published" / "bert_base_v1", to=dialect, sync=False)
+    archive = shutil.make_archive(str(tmp_path / "a"), form, tmp_path / "published")
+    with interlingua.open(archive) as seen:
+        # A folder of sentence-transformers is one of transformers too, and told from it by being asked for.
+        assert seen.dialect == ("hf" if dialect == "sentence-transformers" else dialect)
+        assert seen.vocabulary is not None
+    interlingua.convert(archive, tmp_path / "back", to="hf", sync=False)
+    assert_same(weights_of(tmp_path / "back"), weights_of(folder))
+    for name in ("config.json", "vocab.txt"):
+        assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_of_several_forms_only_the_best_known_weights_are_unpacked(monkeypatch) -> None:

@@ -20,10 +20,12 @@ from tests.models import (
     Arrays,
     assert_same,
     bare,
+    hf,
     hf_config,
     prefixed,
     read_safetensors,
     safetensors_bytes,
+    weights_of,
     write_hf,
 )
 
@@ -239,3 +241,26 @@ def test_the_encoder_of_an_old_uie_is_found_behind_its_prefix(tmp_path: Path) ->
     source = write_paddle(tmp_path / "a", named, {"init_args": [{**said, "init_class": "ErnieModel"}], **said})
     interlingua.convert(source, tmp_path / "hf", to="hf")
     assert_same(read_safetensors(tmp_path / "hf/model.safetensors"), bare(("pooler",)))
+
+
+@pytest.mark.parametrize("container", ["paddle-pickle", "safetensors"])
+def test_bfloat16_is_called_uint16_as_paddle_does(tmp_path: Path, container: str) -> None:
+    source = write_hf(tmp_path / "hf", hf(("pooler",), dtype=BFLOAT16), hf_config(), 37)
+    interlingua.convert(source, tmp_path / "paddle", to="paddle", container=container)
+    file = next(path for path in (tmp_path / "paddle").iterdir() if path.name.startswith("model"))
+    with interlingua.open(file, dialect="paddle", config=tmp_path / "paddle" / "config.json") as seen:
+        assert {spec.dtype.name for spec in seen.tensors.values()} == {"bfloat16"}
+    if container == "safetensors":
+        raw = file.read_bytes()
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} == {"U16"}
+    interlingua.convert(tmp_path / "paddle", tmp_path / "back", to="hf")
+    assert_same(weights_of(tmp_path / "back"), weights_of(source))
+
+
+def test_a_narrowing_cast_for_paddle_is_the_one_for_any_other(tmp_path: Path) -> None:
+    source = write_hf(tmp_path / "hf", hf(("pooler",)), hf_config(), 37)
+    interlingua.convert(source, tmp_path / "narrow", to="hf", dtype="bfloat16")
+    interlingua.convert(source, tmp_path / "paddle", to="paddle", container="safetensors", dtype="bfloat16")
+    interlingua.convert(tmp_path / "paddle", tmp_path / "back", to="hf")
+    assert_same(weights_of(tmp_path / "back"), weights_of(tmp_path / "narrow"))
