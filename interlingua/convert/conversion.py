@@ -12,10 +12,12 @@ from pathlib import Path
 
 from interlingua.convert.commit import Destination, commit, staging
 from interlingua.convert.execute import Lost, Written, execute
+from interlingua.convert.keep_names import plan_keep_names
 from interlingua.convert.locate import find_weights
 from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, Plan
-from interlingua.convert.planning import Wanted, find_dtype, make_plan, plan_keep_names
+from interlingua.convert.planning import Wanted, make_plan
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
+from interlingua.convert.steps import find_dtype
 from interlingua.convert.stream import Readers
 from interlingua.errors import FormatError, OutputError, UsageError
 from interlingua.formats import registry as containers

@@ -25,11 +25,11 @@ from interlingua.convert.plan import (
 )
 from interlingua.convert.residue import FILE_NAME, STRINGS, Entry, key_of, metadata_of
 from interlingua.convert.source import Checkpoint
-from interlingua.convert.steps import row_bytes, step_between, whole
+from interlingua.convert.steps import cast_step, row_bytes, step_between, whole
 from interlingua.convert.vocabularies import Vocabulary, parse_vocabulary
-from interlingua.errors import FormatError, MappingError, UsageError
+from interlingua.errors import FormatError, MappingError
 from interlingua.formats.base import TensorSpec
-from interlingua.formats.dtypes import DTYPES, STRING, UINT8, DType
+from interlingua.formats.dtypes import STRING, UINT8, DType
 from interlingua.formats.registry import Container
 from interlingua.formats.trackable_graph import GRAPH_KEY
 from interlingua.mappings.config import Config, Json
@@ -575,7 +575,7 @@ class _Planner:
             self.notes.append(f"A {self.match.table.family.name} is written as a {self.table.family.name}.")
         if self._misses_pooler():
             self.notes.append("There is no pooler: load it with add_pooling_layer=False, or one is made at random.")
-        self.notes += _note_objects(self.source)
+        self.notes += self.source.remarks
 
 
 def _target_table(source: Checkpoint, family: Family, wanted: Wanted) -> Table | None:
@@ -609,74 +609,6 @@ def _refuse_clashes(source: Checkpoint, files: list[str]) -> None:
             path=source.residue.reader.path if source.residue else source.path,
             hint="Move the residue away to convert without what it keeps.",
         )
-
-
-def plan_keep_names(source: Checkpoint, container: Container, file: str, dtype: DType | None, residue: str) -> Plan:
-    """Return the plan that moves every tensor to another container under the name that it has.
-
-    Args:
-        source: the source, of whatever model.
-        container: the target's container.
-        file: the name of the file (folder, prefix) to write.
-        dtype: the element type of floating-point tensors; None keeps each as it is.
-        residue: ``error`` refuses a source with anything that the container cannot hold; otherwise it is left
-            out, and the plan says so.
-
-    Raises:
-        UsageError: the container cannot be written.
-        MappingError: ``residue`` is ``error``, and something would be left out.
-    """
-    if not container.writes:
-        raise UsageError(f"{container.title} is read, but not written.")
-    same = source.container == container.name
-    texts = [] if same else [spec for spec in source.tensors.values() if spec.dtype.kind == "s"]
-    kept = tuple(Kept(spec.name, spec.nbytes, f"strings, which {container.title} does not hold") for spec in texts)
-    if kept and residue == "error":
-        names = [spec.name for spec in texts]
-        raise MappingError(f"{container.title} cannot hold strings: {listing(names)}.", names=names)
-    steps: list[Step] = []
-    ties: dict[str, str] = {}
-    seen: dict[object, str] = {}
-    for name, spec in source.tensors.items():
-        if spec in texts:
-            continue
-        extents = source.reader.extents(name) if container.shares else None
-        shared = seen.setdefault((extents, spec.dtype, spec.shape), name) if extents and spec.nbytes else name
-        if shared != name:
-            ties[name] = shared
-        else:
-            steps.append(cast_step(Step(spec, (whole(SOURCE, spec),)), dtype))
-    return Plan(
-        source=str(source.path),
-        origin=None,
-        target=None,
-        family=None,
-        container=container.name,
-        heads=(),
-        outputs=(Output(file, container.name, tuple(steps), ties, source.reader.carried if same else {}),),
-        texts=(),
-        residue=kept,
-        keeps_residue=False,
-        notes=tuple(_note_objects(source)),
-    )
-
-
-def cast_step(step: Step, dtype: DType | None) -> Step:
-    """Return the step with a cast of a floating-point tensor of 16 bits or more to ``dtype`` (None: none)."""
-    spec = step.target
-    if dtype is None or spec.dtype is dtype or spec.dtype.kind != "f" or spec.dtype.bits < 16:
-        return step
-    return replace(step, target=replace(spec, dtype=dtype), cast_from=spec.dtype)
-
-
-def _note_objects(source: Checkpoint) -> list[str]:
-    names = [name for name in source.reader.objects if name not in source.reader.carried]
-    return [f"{len(names)} values that are no tensors are left out: {listing(names)}."] if names else []
-
-
-def find_dtype(name: str) -> DType | None:
-    """Return the element type that ``--dtype`` names; None for ``keep``."""
-    return None if name == "keep" else DTYPES[name]
 
 
 def _file(path: str, piece: Piece, nbytes: int) -> Output:

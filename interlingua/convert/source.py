@@ -29,7 +29,7 @@ from interlingua.formats.sharded import ShardedReader
 from interlingua.mappings import registry as dialects
 from interlingua.mappings.config import FAMILY_KEYS, ConfigTable, Json
 from interlingua.mappings.dialect import EVERYWHERE
-from interlingua.mappings.match import Candidate, Found, Match, match, recognise
+from interlingua.mappings.match import Candidate, Found, Match, listing, match, recognise
 from interlingua.mappings.rules import Shape
 
 if TYPE_CHECKING:
@@ -243,6 +243,12 @@ class Checkpoint:
             granted = {k: v for k, v in self._table_of(native, path).defaults.items() if k != "labels"}
             kept |= {**granted, **self._stated(native, entry.name, path)}
         return kept
+
+    @property
+    def remarks(self) -> list[str]:
+        """A sentence on what is in the file besides tensors, and on no way to anywhere."""
+        names = [name for name in self.reader.objects if name not in self.reader.carried]
+        return [f"{len(names)} values that are no tensors are left out: {listing(names)}."] if names else []
 
     def close(self) -> None:
         """Close every file."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from interlingua.convert.plan import SOURCE, ZEROS, Piece, Step
 from interlingua.formats.base import TensorSpec
+from interlingua.formats.dtypes import DTYPES, DType
 from interlingua.mappings.rules import Operation, PadRows, Shape, Transpose
 
 
@@ -53,3 +56,16 @@ def _matrix(canonical: Shape, undo: Operation | None) -> tuple[int, int]:
     """Return (rows, columns) of the source's tensor as a matrix, however many axes it has there."""
     rows, columns = canonical
     return (columns, rows) if isinstance(undo, Transpose) else (rows, columns)
+
+
+def cast_step(step: Step, dtype: DType | None) -> Step:
+    """Return the step with a cast of a floating-point tensor of 16 bits or more to ``dtype`` (None: none)."""
+    spec = step.target
+    if dtype is None or spec.dtype is dtype or spec.dtype.kind != "f" or spec.dtype.bits < 16:
+        return step
+    return replace(step, target=replace(spec, dtype=dtype), cast_from=spec.dtype)
+
+
+def find_dtype(name: str) -> DType | None:
+    """Return the element type that ``--dtype`` names; None for ``keep``."""
+    return None if name == "keep" else DTYPES[name]

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from interlingua.convert.keep_names import plan_keep_names
 from interlingua.convert.plan import Output, Piece, Plan, Step, Text
-from interlingua.convert.planning import Wanted, cast_step, find_dtype, make_plan, plan_keep_names
+from interlingua.convert.planning import Wanted, make_plan
 from interlingua.convert.residue import FILE_NAME, Entry, key_of, metadata_of
 from interlingua.convert.source import Asked, open_checkpoint
+from interlingua.convert.steps import cast_step, find_dtype
 from interlingua.errors import FormatError, MappingError, UsageError
 from interlingua.formats.base import TensorSpec
 from interlingua.formats.dtypes import BFLOAT16, DTYPES, FLOAT16, FLOAT32
