@@ -456,14 +456,19 @@ TOKENIZERS = {"distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"
 
 def tokenizer_files(facts: Facts) -> dict[str, Json]:
     """Return the tokenizer's configuration, without which transformers lower-cases whatever the vocabulary is."""
-    if facts.tokens is None:
+    return tokenizer_config(facts, TOKENIZERS.get(facts.family, "BertTokenizer"))
+
+
+def tokenizer_config(facts: Facts, kind: str | None) -> dict[str, Json]:
+    """Return a configuration for a tokenizer of that class and a vocabulary of BERT's kind; none without either."""
+    if facts.tokens is None or kind is None:
         return {}
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
     return {
         "tokenizer_config.json": {
             "do_lower_case": facts.lower_case,
             "model_max_length": facts.config.max_position_embeddings,
-            "tokenizer_class": TOKENIZERS.get(facts.family, "BertTokenizer"),
+            "tokenizer_class": kind,
             **{name: token for name, token in special.items() if token in facts.tokens},
         }
     }

@@ -25,6 +25,7 @@ from dataclasses import replace
 from interlingua.mappings.config import Config, ConfigTable, Json
 from interlingua.mappings.conventions import BEHIND_PADDING, CANONICAL, ZERO, Conventions
 from interlingua.mappings.dialect import Dialect, Facts, FolderForm, Table, TaskFinder
+from interlingua.mappings.huggingface import tokenizer_config
 from interlingua.mappings.rules import Rule, Shape, Transpose, pairs
 from interlingua.mappings.schema import (
     ALBERT,
@@ -599,17 +600,7 @@ TOKENIZERS = {
 
 def tokenizer_files(facts: Facts) -> dict[str, Json]:
     """Return the tokenizer's configuration, without which it lower-cases whatever the vocabulary is."""
-    if facts.tokens is None or facts.family not in TOKENIZERS:
-        return {}
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
-    return {
-        "tokenizer_config.json": {
-            "do_lower_case": facts.lower_case,
-            "model_max_length": facts.config.max_position_embeddings,
-            "tokenizer_class": TOKENIZERS[facts.family],
-            **{name: token for name, token in special.items() if token in facts.tokens},
-        }
-    }
+    return tokenizer_config(facts, TOKENIZERS.get(facts.family))
 
 
 PADDLE = Dialect(
