@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from interlingua.convert.adapted import AdaptedReader
+from interlingua.convert.bfloat16 import Bfloat16Reader
 from interlingua.convert.configs import Completed, complete, parse, table_of
 from interlingua.convert.documents import read_object
 from interlingua.convert.locate import Place, listed, locate
@@ -29,8 +29,7 @@ from interlingua.formats.sharded import ShardedReader
 from interlingua.mappings import registry as dialects
 from interlingua.mappings.config import FAMILY_KEYS, ConfigTable, Json
 from interlingua.mappings.dialect import EVERYWHERE
-from interlingua.mappings.match import Candidate, Found, Match, listing, match, recognise
-from interlingua.mappings.rules import Shape
+from interlingua.mappings.match import Found, Match, listing, match, recognise
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -360,11 +359,12 @@ def _is_config(file: Path) -> bool:
 
 def _find_model(found: Checkpoint, strict: bool) -> None:
     try:
-        candidate, found.reader, found.match = _choose(found)
-        if candidate.dialect.bfloat16_as_uint16:
+        found.match = _choose(found)
+        dialect, table = found.match.dialect, found.match.table
+        if dialect.bfloat16_as_uint16:
             _restore_bfloat16(found, found.match)
         _settle_copies(found, found.match)
-        form = candidate.dialect.folder_of(candidate.table.family.name)
+        form = dialect.folder_of(table.family.name)
         found.sidecars = _sidecars(found, (*form.sidecars, *EVERYWHERE))
         if "modules.json" in found.sidecars:
             found.match = replace(found.match, notes=(*found.match.notes, SENTENCES))
@@ -374,8 +374,8 @@ def _find_model(found: Checkpoint, strict: bool) -> None:
         found.match, found.problem = None, found.problem or error
 
 
-def _choose(found: Checkpoint) -> tuple[Candidate, Reader, Match]:
-    """Return the table that the source is read with, the source under the names that the table knows, and the match.
+def _choose(found: Checkpoint) -> Match:
+    """Return what the source is, by the table that knows most of its names; of equals the first that it is whole by.
 
     Raises:
         FormatError: no dialect knows it, or it contradicts itself.
@@ -384,49 +384,29 @@ def _choose(found: Checkpoint) -> tuple[Candidate, Reader, Match]:
     """
     asked = found.asked
     known = dialects.DIALECTS if asked.dialect is None else {asked.dialect: dialects.find(asked.dialect)}
-    candidates: list[tuple[Reader, Candidate]] = []
-    for attribute in dict.fromkeys(dialect.names for dialect in known.values()):
-        view = _seen(found.reader, attribute)
-        if view is not None:
-            named = {name: dialect for name, dialect in known.items() if dialect.names in (None, attribute)}
-            config = {} if asked.family else found.native_config
-            found_here = recognise(named, _shapes(view), config, found.container)
-            candidates += [(view, candidate) for candidate in found_here]
+    shapes = {name: spec.shape for name, spec in found.tensors.items()}
+    candidates = recognise(known, shapes, {} if asked.family else found.native_config, found.container)
     if not candidates:
         raise _unrecognised(found, list(known))
-    candidates.sort(key=lambda entry: entry[1].rank, reverse=True)
-    best = candidates[0][1]
+    best = candidates[0]
     if asked.family in (None, best.table.family.name, *best.table.family.kin):
-        equal = [entry for entry in candidates if entry[1].rank == best.rank]
+        equal = [candidate for candidate in candidates if candidate.rank == best.rank]
     else:
-        equal = [entry for entry in candidates if entry[1].table.family.name == asked.family]
-    problem: InterlinguaError | None = None
-    for view, candidate in equal or candidates[:1]:
+        equal = [candidate for candidate in candidates if candidate.table.family.name == asked.family] or [best]
+    problems: list[InterlinguaError] = []
+    for candidate in equal:
         try:
-            asked_of = (candidate.dialect, candidate.table, _shapes(view), found.native_config, found.asked.submodel)
-            return candidate, view, match(*asked_of)
+            return match(candidate.dialect, candidate.table, shapes, found.native_config, asked.submodel)
         except InterlinguaError as error:
-            problem = problem or error
-    raise problem or _unrecognised(found, list(known))
-
-
-def _shapes(reader: Reader) -> dict[str, Shape]:
-    return {name: spec.shape for name, spec in reader.tensors.items()}
-
-
-def _seen(reader: Reader, attribute: str | None) -> Reader | None:
-    """Return the reader under the names that one of its attributes gives; None where it has no such names."""
-    if attribute is None:
-        return reader
-    names = getattr(reader, attribute, None)
-    return AdaptedReader(reader, names) if names else None
+            problems.append(error)
+    raise problems[0]
 
 
 def _restore_bfloat16(found: Checkpoint, matched: Match) -> None:
     """See the model's weights as bfloat16 where they are uint16, which no weight is."""
     names = {name for entry in matched.tensors.values() for name in (entry.native, *entry.copies)}
     if any(found.reader.tensors[name].dtype is UINT16 for name in names):
-        found.reader = AdaptedReader(found.reader, {}, bfloat16=names)
+        found.reader = Bfloat16Reader(found.reader, names)
 
 
 SENTENCES = "It is a sentence-transformers folder: its modules (pooling and the like) stand beside the encoder."

@@ -324,8 +324,6 @@ class Dialect:
         tables: family -> table.
         folder: what its folders hold.
         family_folders: family -> what the folders of its models hold, where that is something else.
-        names: attribute of a reader that gives tensors the names that the tables know, where the file's own
-            names are others: ``full_names`` of an object-based checkpoint.
         bfloat16_as_uint16: whether the system's files may hold bfloat16 as uint16, without a mark.
     """
 
@@ -334,7 +332,6 @@ class Dialect:
     containers: tuple[str, ...]
     tables: Mapping[str, Table]
     folder: FolderForm
-    names: str | None = None
     bfloat16_as_uint16: bool = False
     family_folders: Mapping[str, FolderForm] = field(default_factory=dict)
 
