@@ -25,6 +25,8 @@ from tests.models import (
     write_companions,
 )
 
+pytest.importorskip("torch")
+
 BODY = ("pooler",)
 
 
