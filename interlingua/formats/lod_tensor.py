@@ -420,11 +420,12 @@ class LodTensorReader(LodReader):
         file = VariableFile(path)
         if file.size == 0:
             return "an empty file"
-        if not begins_like_stream(file.read_at(0, min(12, file.size), "the start of the file")):
-            return f"a file of {file.size} bytes that is no tensor stream"
-        if _printable(name) != name:
-            raise FormatError("is a tensor stream with a name that is not UTF-8", path=_printable(os.fspath(path)))
-        stream = read_whole(file, name)
+        with file.held():
+            if not begins_like_stream(file.read_at(0, min(12, file.size), "the start of the file")):
+                return f"a file of {file.size} bytes that is no tensor stream"
+            if _printable(name) != name:
+                raise FormatError("is a tensor stream with a name that is not UTF-8", path=_printable(os.fspath(path)))
+            stream = read_whole(file, name)
         self._files.append(file)
         self.add(name, file, stream)
         return None
@@ -628,10 +629,13 @@ def _is_folder_of_streams(folder: Path) -> bool:
             if entry.is_dir(follow_symlinks=False) or _refusal(entry, inside) is not None:
                 continue
             path = Path(entry.path)
-            stream = _is_stream_file(path)
             if path.suffix == _COMBINED_SUFFIX or path.name in _COMBINED_NAMES:
                 return False
-            if path.suffix in _FOREIGN_SUFFIXES and not stream:
+            is_foreign = path.suffix in _FOREIGN_SUFFIXES
+            if found and not is_foreign:
+                continue
+            stream = _is_stream_file(path)
+            if is_foreign and not stream:
                 return False
             found = found or stream
     except FormatError:
