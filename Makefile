@@ -36,7 +36,7 @@ test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest Nu
 
 .PHONY: test-owners
 test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own model classes, in an environment of their own
-	$(VENV_OWNERS)/bin/python $(PYTEST) tests/convert/owners
+	$(VENV_OWNERS)/bin/python $(PYTEST) tests/convert/owners tests/verify/encoders
 
 .PHONY: lint
 lint: $(VENV)/tools ## ruff and mypy
@@ -107,5 +107,5 @@ $(VENV_OWNERS)/all: $(VENV_OWNERS)/made $(SETUP) requirements-owners.txt
 
 $(VENV_NUMPY2)/all: $(VENV_NUMPY2)/made $(SETUP)
 	grep --invert-match --extended-regexp '^(numpy|ml_dtypes|h5py)==' constraints.txt > $(VENV_NUMPY2)/constraints.txt
-	$(VENV_NUMPY2)/bin/python $(INSTALL) --constraint $(VENV_NUMPY2)/constraints.txt --editable '.[test]' 'numpy>=2'
+	$(VENV_NUMPY2)/bin/python $(INSTALL) --constraint $(VENV_NUMPY2)/constraints.txt --editable '.[test,parity]' 'numpy>=2'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Write the pages of this folder that come from the tables: ``schema.md`` and ``dialects/*.md``.
+"""Write the pages of this folder that come from the code: ``schema.md``, ``dialects/*.md``, ``schemas/*.json`` ...
 
 ``python docs/generate.py`` writes them; a test fails where they are stale.
 """
@@ -20,6 +20,7 @@ from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
 from interlingua.mappings.registry import DIALECTS, conversions
 from interlingua.mappings.rules import Operation, PadRows, Rule, SplitHeads
 from interlingua.mappings.schema import FAMILIES, LAYER, Family
+from interlingua.verify.outcome import SCHEMA, outcome_schema
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -40,6 +41,7 @@ def pages() -> dict[str, str]:
         source = module.__name__.replace(".", "/") + ".py"
         found[f"dialects/{dialect.name}.md"] = HEADER.format(source=source) + dialect_page(dialect, module)
     found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
+    found[f"schemas/parity-{SCHEMA}.json"] = json.dumps(outcome_schema(), indent=2, ensure_ascii=False) + "\n"
     found["../README.md"] = readme((FOLDER / "../README.md").read_text(encoding="utf-8"))
     return found
 

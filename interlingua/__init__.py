@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from interlingua.convert.conversion import Result
     from interlingua.convert.source import Checkpoint
     from interlingua.verify.fingerprint import Fingerprint
+    from interlingua.verify.outcome import Outcome
 
 Path = str | os.PathLike[str]
 
@@ -64,6 +65,29 @@ def convert(
         dry_run=dry_run,
         check=check_weights if check else None,
     )
+
+
+def parity(a: Path, b: Path, **options: Any) -> Outcome:
+    """Run two checkpoints as their own systems would, and say whether they are the same model.
+
+    Args:
+        a: the original.
+        b: what was made of it.
+        **options: fields of ``interlingua.verify.parity.Options``, and of its ``settings``: ``device``, ``dtype``,
+            ``interpreters``, ``timeout``, ``third_party``.
+
+    Raises:
+        InterlinguaError: as ``interlingua.verify.parity.check`` lists them.
+    """
+    from dataclasses import fields
+
+    from interlingua.verify import parity as checks
+    from interlingua.verify.runs import Settings
+
+    known = {field.name for field in fields(Settings)}
+    settings = Settings(**{key: value for key, value in options.items() if key in known})
+    rest = {key: value for key, value in options.items() if key not in known}
+    return checks.check(a, b, checks.Options(settings=settings, **rest))
 
 
 def open(src: Path, **asked: Any) -> Checkpoint:  # noqa: A001

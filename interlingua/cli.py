@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,13 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from interlingua import __version__
-from interlingua.errors import InterlinguaError, printable
+from interlingua.errors import InterlinguaError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from interlingua.convert.conversion import Options as ConversionOptions
+    from interlingua.convert.conversion import Result as ConversionResult
     from interlingua.convert.plan import Plan
     from interlingua.convert.source import Asked
+    from interlingua.verify.outcome import Outcome
+    from interlingua.verify.parity import Options as ParityOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -151,10 +157,10 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option(
     "--check",
-    type=click.Choice(["weights", "none"]),
+    type=click.Choice(["weights", "parity", "none"]),
     default="weights",
     show_default=True,
-    help="Read the output back and hold it against the source.",
+    help="Read the output back and hold it against the source; `parity` runs both in their frameworks, too.",
 )
 @click.option("--no-sync", is_flag=True, help="Leave writing to disk to the system, as cp does.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is at DST.")
@@ -183,6 +189,8 @@ def convert(src: str, dst: str, **options: Any) -> None:
         overwrite=options["overwrite"],
         sync=not options["no_sync"],
     )
+    if wanted.keep_names and options["check"] == "parity":
+        raise UsageError("--check parity needs models, and --keep-names looks at none.", hint="Leave one of them out.")
     silent = options["quiet"] or options["as_json"]
     started = time.perf_counter()
     with _Progress(silent) as progress:
@@ -200,19 +208,38 @@ def convert(src: str, dst: str, **options: Any) -> None:
             dst,
             wanted,
             dry_run=options["dry_run"],
-            check=check_weights if options["check"] == "weights" else None,
+            check=None if options["check"] == "none" else check_weights,
             announce=announce,
             progress=progress.advance,
         )
     seconds = time.perf_counter() - started
+    outcome = _parity_of(src, result, wanted, options) if options["check"] == "parity" else None
     if options["as_json"]:
         lost = [{"name": x.name, "overflow": x.losses.overflow, "underflow": x.losses.underflow} for x in result.lost]
         path = str(result.path) if result.path else None
-        _print_json({**result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost})
+        found = {"parity": outcome.as_dict()} if outcome else {}
+        _print_json({**result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost, **found})
     elif result.path is not None and not silent:
         from interlingua.verify.report import show_result
 
         show_result(_console(), result, seconds)
+        if outcome is not None:
+            _show_parity(outcome, {**options, "report": None, "verbose": False})
+    sys.exit(outcome.exit_code() if outcome else 0)
+
+
+def _parity_of(
+    src: str, result: ConversionResult, wanted: ConversionOptions, options: dict[str, Any]
+) -> Outcome | None:
+    """Run source and result in their frameworks, where there is a result."""
+    from interlingua.convert.source import Asked
+    from interlingua.verify.parity import Options, check
+
+    if result.path is None:
+        return None
+    command = shlex.join(["parity-check", src, str(result.path)])
+    with _status("running both sides", options["quiet"] or options["as_json"]):
+        return check(src, result.path, Options(a=wanted.source, b=Asked(dialect=wanted.to), command=command))
 
 
 class _Progress:
@@ -362,15 +389,165 @@ def matrix(family: str | None, as_json: bool) -> None:
         console.print()
 
 
-@click.command(context_settings={**HELP, "ignore_unknown_options": True})
-@click.argument("_rest", nargs=-1, type=click.UNPROCESSED)
-def parity_check(_rest: tuple[str, ...]) -> None:
-    """Run both checkpoints in their own frameworks and compare: not in this version yet."""
-    click.echo(
-        f"interlingua: parity is not in version {__version__} yet; `interlingua diff A B` compares weights.", err=True
+def sides_options(function: Command) -> Command:
+    """Add the options that say what is known of the sides of a parity check: ``--config-a`` and so on."""
+    known = (
+        ("from", "dialect"),
+        ("family", "family"),
+        ("config", "config"),
+        ("vocab", "vocab"),
+        ("submodel", "submodel"),
     )
-    sys.exit(2)
+    for side in ("b", "a"):
+        for option, name in reversed(known):
+            metavar = {"from": "DIALECT", "family": "FAMILY", "submodel": "PREFIX"}.get(option, "FILE")
+            words = f"As --{option} of `convert`, for {side.upper()}."
+            function = click.option(f"--{option}-{side}", f"{name}_{side}", metavar=metavar, help=words)(function)
+    return function
 
 
-main.add_command(parity_check, "parity")
+@main.command("parity", context_settings=HELP)
+@click.argument("a")
+@click.argument("b", required=False)
+@click.option("--against", type=click.Path(), metavar="FILE", help="Compare A with activations that were kept in FILE.")
+@click.option("--save-activations", "save", type=click.Path(), metavar="FILE", help="Keep A's activations in FILE.")
+@sides_options
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to run."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Element type that both sides compute in.",
+)
+@click.option("--batch", "rows", type=click.IntRange(1, 64), default=4, show_default=True, help="Rows to run.")
+@click.option("--seq-len", "length", type=click.IntRange(2, 8192), help="Tokens of the longest (default: all, to 512).")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the random tokens.")
+@click.option("--text", type=click.Path(), metavar="FILE", help="Sentences to run besides, one a line.")
+@click.option("--no-text", is_flag=True, help="Run no sentences, and leave the vocabularies alone.")
+@click.option("--atol", type=click.FloatRange(0), default=0.0, help="Absolute error that passes besides noise.")
+@click.option("--rtol", type=click.FloatRange(0), default=0.0, help="Relative error that passes besides noise.")
+@click.option("--strict", is_flag=True, help="Exit with 1 where conventions make the outputs differ, too.")
+@click.option(
+    "--python", "pythons", multiple=True, metavar="FRAMEWORK=FILE", help="The Python that a framework is installed in."
+)
+@click.option("--own", is_flag=True, help="Run this package's own encoders, whoever else's are installed.")
+@click.option("--timeout", type=click.FloatRange(1), default=900.0, show_default=True, help="Seconds a side may take.")
+@click.option("--report", type=click.Path(), metavar="FILE.html", help="Write a page with everything that was found.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-v", "--verbose", is_flag=True, help="Show a line for every layer.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@failures
+def parity(a: str, b: str | None, **options: Any) -> None:
+    """Run the checkpoints A and B as their own systems would, and say whether they are the same model.
+
+    A is the original and B what was made of it. Without B, A is held against the float64 oracle alone; with
+    --against, against activations that another run has kept. Exit code 1 where they are different.
+    """
+    from interlingua.verify import parity as checks
+
+    if b is not None and options["against"]:
+        raise UsageError("B and --against are two ways to name the other side.", hint="Leave out one of them.")
+    wanted = _parity_options(options)
+    with _status("running both sides", options["quiet"] or options["as_json"]):
+        if b is not None:
+            outcome = checks.check(a, b, wanted)
+        elif options["against"]:
+            outcome = checks.check_against(a, Path(options["against"]), wanted)
+        else:
+            outcome = checks.check_one(a, wanted)
+    _show_parity(outcome, options)
+    sys.exit(outcome.exit_code(strict=options["strict"]))
+
+
+def _parity_options(options: dict[str, Any]) -> ParityOptions:
+    from interlingua.verify.batch import SEED
+    from interlingua.verify.outcome import Thresholds
+    from interlingua.verify.parity import Options
+    from interlingua.verify.references import FRAMEWORKS
+    from interlingua.verify.runs import Settings
+    from interlingua.verify.text import SENTENCES, read_sentences
+
+    interpreters = dict(entry.partition("=")[::2] for entry in options["pythons"])
+    for framework, interpreter in interpreters.items():
+        if framework not in FRAMEWORKS or not interpreter:
+            raise UsageError(f"--python takes FRAMEWORK=FILE, FRAMEWORK one of {', '.join(FRAMEWORKS)}.")
+    sides = [
+        _asked(*(options[f"{key}_{side}"] for key in ("dialect", "family", "config", "vocab", "submodel")))
+        for side in ("a", "b")
+    ]
+    sentences = tuple(read_sentences(options["text"])) if options["text"] else SENTENCES
+    return Options(
+        a=sides[0],
+        b=sides[1],
+        settings=Settings(
+            device=options["device"],
+            dtype=options["dtype"],
+            interpreters=interpreters,
+            timeout=options["timeout"],
+            third_party=not options["own"],
+        ),
+        rows=options["rows"],
+        length=options["length"],
+        seed=SEED if options["seed"] is None else options["seed"],
+        sentences=() if options["no_text"] else sentences,
+        thresholds=Thresholds(atol=options["atol"], rtol=options["rtol"]),
+        save=Path(options["save"]) if options["save"] else None,
+        command=shlex.join(["parity-check", *sys.argv[2 if sys.argv[1:2] == ["parity"] else 1 :]]),
+    )
+
+
+def _show_parity(outcome: Outcome, options: dict[str, Any]) -> None:
+    if options["report"]:
+        from interlingua.verify.parity_page import write_page
+
+        write_page(outcome, Path(options["report"]))
+    if options["as_json"]:
+        _print_json(outcome.as_dict())
+    elif not options["quiet"]:
+        from interlingua.verify.parity_terminal import show_outcome
+
+        show_outcome(_console(), outcome, options["verbose"])
+
+
+@contextlib.contextmanager
+def _status(words: str, silent: bool) -> Iterator[None]:
+    """Show on a terminal that something takes its time."""
+    if silent or not sys.stderr.isatty():
+        yield
+        return
+    with _console(err=True).status(words):
+        yield
+
+
+@main.command(context_settings=HELP)
+@click.argument("result", type=click.Path())
+@click.option("--rms", type=click.FloatRange(0), help="Units of noise that an error's root mean square may have.")
+@click.option("--peak", type=click.FloatRange(0), help="Units of noise that an error's greatest element may have.")
+@click.option("--atol", type=click.FloatRange(0), help="Absolute error that passes besides.")
+@click.option("--rtol", type=click.FloatRange(0), help="Relative error that passes besides.")
+@click.option("--strict", is_flag=True, help="Exit with 1 where conventions make the outputs differ, too.")
+@click.option("--report", type=click.Path(), metavar="FILE.html", help="Write a page with everything that was found.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-v", "--verbose", is_flag=True, help="Show a line for every layer.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@failures
+def judge(result: str, **options: Any) -> None:
+    """Judge again, by other thresholds, what `parity --json` printed into the file RESULT; nothing is run."""
+    from dataclasses import replace
+
+    from interlingua.convert.documents import read_object
+    from interlingua.verify import judgement
+    from interlingua.verify.outcome import outcome_from_dict
+
+    stored = outcome_from_dict(read_object(Path(result)))
+    given = {key: options[key] for key in ("rms", "peak", "atol", "rtol") if options[key] is not None}
+    outcome = judgement.judge(stored, replace(stored.thresholds, **given))
+    _show_parity(outcome, options)
+    sys.exit(outcome.exit_code(strict=options["strict"]))
+
+
 convert_checkpoint = convert
+parity_check = parity

@@ -103,9 +103,27 @@ def test_an_import_the_wrong_way_is_seen_however_it_is_written() -> None:
     assert parts_imported(ast.parse("from interlingua import convert, __version__")) == {"convert", "__init__"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+ENCODERS = PACKAGE / "verify" / "encoders"
+"""What runs in a framework's own process."""
+
+OUTSIDE = [path for path in MODULES if ENCODERS not in path.parents]
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=name_of)
 def test_no_framework_is_imported(path: Path) -> None:
     assert not {module.partition(".")[0] for module in imported(parse(path))} & FRAMEWORKS
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=name_of)
+def test_no_reference_encoder_is_imported_outside_of_its_process(path: Path) -> None:
+    ours = [module for module in imported(parse(path)) if module.startswith("interlingua.verify.encoders")]
+    assert all(module.startswith("interlingua.verify.encoders.request.") for module in ours)
+
+
+@pytest.mark.parametrize("path", sorted(ENCODERS.glob("*.py")), ids=name_of)
+def test_a_reference_encoder_needs_nothing_else_of_ours(path: Path) -> None:
+    ours = [module for module in imported(parse(path)) if module.partition(".")[0] == "interlingua"]
+    assert all(module.startswith("interlingua.verify.encoders.") for module in ours)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_the_wheel_has_every_module_and_its_types_and_nothing_else(wheel: Path) 
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "interlingua").rglob("*.py")}
-    assert names == sources | {"interlingua/py.typed"}
+    assert names == sources | {"interlingua/py.typed", "interlingua/verify/parity_page.html"}
 
 
 def test_the_wheel_carries_the_licence(wheel: Path) -> None:

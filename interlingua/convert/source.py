@@ -187,7 +187,7 @@ class Checkpoint:
         if self.match is None:
             raise self.problem or MappingError("No dialect knows this checkpoint, so it has no configuration.")
         name = self.config_path.name if self.config_path else "no configuration"
-        values = self._stated(self.native_config, name, self.config_path)
+        values = self.stated
         listed = self.tokens
         count = len(listed.tokens) if listed else None
         try:
@@ -199,6 +199,16 @@ class Checkpoint:
         return replace(found, config=replace(found.config, tie_word_embeddings=bool(self.ties)))
 
     @cached_property
+    def stated(self) -> dict[str, Json]:
+        """The canonical values that its own configuration states.
+
+        Raises:
+            FormatError: the configuration is of no dialect, or holds what none of its keys can.
+        """
+        name = self.config_path.name if self.config_path else "no configuration"
+        return self._stated(self.native_config, name, self.config_path)
+
+    @cached_property
     def tokens(self) -> Vocabulary | None:
         """The vocabulary; None where there is none, or it is no text.
 
@@ -207,7 +217,7 @@ class Checkpoint:
         """
         if self.vocabulary is None or not is_text(self.vocabulary):
             return None
-        return read_vocabulary(self.vocabulary)
+        return read_vocabulary(self.vocabulary, self.match.sizes.get("vocab") if self.match else None)
 
     def _stated(self, native: Mapping[str, Json], name: str, path: Path | None) -> dict[str, Json]:
         """Return the canonical values that a configuration states, whichever dialect it is written in."""

@@ -6,7 +6,8 @@ Equal weights give equal outputs only where these agree; where they do not, a pl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 CANONICAL = "biased, inside"
 UNBIASED = "unbiased, outside"
@@ -16,6 +17,9 @@ BEHIND_PADDING = "behind the padding row"
 
 STORED = "as it is stored"
 ZERO = "zeros"
+
+MODEL_ACT = "the model's"
+"""A head's activation that is the configuration's ``hidden_act``, where the family's code fixes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,11 @@ class Conventions:
         mask: what is added to attention scores of masked positions.
         positions: the row of the position embedding that the first token gets.
         pad_row: what the code takes for the padding token's embedding.
+        head_eps: head -> the epsilon of its LayerNorm, where the code fixes another than that of the layers.
+        head_act: head -> the activation of its dense layer (canonical, or ``MODEL_ACT``), where the code has another
+            than the family. The family's are transformers': the model's for ``masked_lm`` and
+            ``replaced_token_detection``, but gelu for ``masked_lm`` of RoBERTa and ELECTRA; for a classifier with a
+            dense layer tanh in RoBERTa, gelu in ELECTRA, relu in DistilBERT.
     """
 
     layer_norm: str
@@ -39,6 +48,8 @@ class Conventions:
     mask: str = "the type's lowest value"
     positions: str = FROM_ZERO
     pad_row: str = STORED
+    head_eps: Mapping[str, float] = field(default_factory=dict)
+    head_act: Mapping[str, str] = field(default_factory=dict)
 
 
 BY_EPSILON = 52.0

@@ -3,105 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import interlingua
+from benchmarks.families import first, head_sets, write_model
 from interlingua.convert.source import Checkpoint
-from interlingua.mappings.config import Config
-from interlingua.mappings.dialect import Dialect
-from interlingua.mappings.registry import DIALECTS, Conversion, conversions
-from interlingua.mappings.schema import ENCODER, FAMILIES, Family
-from tests.models import safetensors_bytes
-
-SIZES = {
-    "vocab": 37,
-    "positions": 17,
-    "types": 2,
-    "hidden": 12,
-    "intermediate": 20,
-    "embedding": 7,
-    "tasks": 4,
-    "labels": 5,
-    "relative": 9,
-    "attention_heads": 6,
-}
-"""No two are equal, so that no exchanged axis goes unseen; square matrices are seen by their values."""
-
-LAYERS = 3
+from interlingua.mappings.registry import Conversion, conversions
+from interlingua.mappings.schema import FAMILIES, Family
 
 PAIRS = [
     pytest.param(pair, id=f"{pair.source} to {pair.target}, {pair.family}")
     for pair in conversions()
     if pair.source != pair.target
 ]
-
-
-def first(family: Family) -> Dialect:
-    """The first dialect that has the family: the models are made in its form."""
-    return next(dialect for dialect in DIALECTS.values() if family.name in dialect.tables)
-
-
-def head_sets(family: Family) -> Iterator[tuple[str, ...]]:
-    """The heads of each of that dialect's classes of the family."""
-    for _, heads in first(family).tables[family.name].architectures:
-        yield tuple(head for head in family.heads if head in heads)
-
-
-def layers_of(family: Family) -> int:
-    return 1 if family.counts == "num_hidden_groups" else LAYERS
-
-
-def config_of(family: Family) -> Config:
-    values = {value: SIZES[symbol] for symbol, value in family.sizes.items()}
-    return Config(
-        **{
-            "type_vocab_size": 0,
-            "max_position_embeddings": SIZES["positions"],
-            **values,
-            **({"num_hidden_groups": 1} if "num_hidden_groups" in family.values else {}),
-            **({"use_task_id": True} if "use_task_id" in family.values else {}),
-            **({"max_relative_position": 5} if "max_relative_position" in family.values else {}),
-        },
-        num_hidden_layers=LAYERS,
-        num_attention_heads=6,
-        hidden_act="gelu",
-        layer_norm_eps=1e-12,
-        hidden_dropout_prob=0.25,
-        attention_probs_dropout_prob=0.125,
-        initializer_range=0.03,
-        pad_token_id=0,
-    )
-
-
-def write_model(folder: Path, family: Family, heads: tuple[str, ...], seed: int) -> Path:
-    """Write a random model as its first dialect does, every element of it another one."""
-    from interlingua.convert.configs import spell
-
-    folder.mkdir()
-    dialect = first(family)
-    table = dialect.tables[family.name]
-    random = np.random.default_rng(seed)
-    arrays = {}
-    for name, tensor in family.instances(layers_of(family)):
-        rule = table.rule(name, heads)
-        if tensor.part in (ENCODER, *heads) and tensor.tied_to is None and rule is not None:
-            shape = tuple(int(symbol) if symbol.isdigit() else SIZES[symbol] for symbol in tensor.shape)
-            shape = rule.operation.native_shape(shape) if rule.operation else shape
-            arrays[table.spell(rule.native, name, heads)] = random.standard_normal(shape).astype(np.float32)
-    (folder / "model.safetensors").write_bytes(safetensors_bytes(arrays, dialect.folder.metadata["safetensors"]))
-    labels = tuple(f"label {number}" for number in range(SIZES["labels"]))
-    config = Config(**{**config_of(family).as_dict(), "labels": labels})
-    native, _ = spell(config, dialect, table, heads, "float32", {})
-    (folder / "config.json").write_text(json.dumps(native), encoding="utf-8")
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(SIZES["vocab"] - 5))]
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
-    return folder
 
 
 def contents(checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[int, ...], str]]:
