@@ -25,6 +25,7 @@ from interlingua.convert.plan import (
 )
 from interlingua.convert.residue import FILE_NAME, STRINGS, Entry, key_of, metadata_of
 from interlingua.convert.source import Checkpoint
+from interlingua.convert.stated_settings import Stated, stated_settings
 from interlingua.convert.steps import cast_step, row_bytes, step_between, whole
 from interlingua.convert.vocabularies import Vocabulary, parse_vocabulary
 from interlingua.errors import FormatError, MappingError
@@ -34,7 +35,7 @@ from interlingua.formats.registry import Container
 from interlingua.formats.trackable_graph import GRAPH_KEY
 from interlingua.mappings.config import Config, Json
 from interlingua.mappings.conventions import FOLDED, differences
-from interlingua.mappings.dialect import EVERYWHERE, Dialect, Facts, Table
+from interlingua.mappings.dialect import EVERYWHERE, Dialect, Facts, Table, no_settings
 from interlingua.mappings.match import Found, Match, listing
 from interlingua.mappings.rules import Operation, Rule, splits
 from interlingua.mappings.schema import ENCODER, TASK_TYPES, CanonicalTensor, Family, template
@@ -477,7 +478,22 @@ class _Planner:
             if name not in there
         ]
         self.notes += [remark for name, remark in self.form.remarks.items() if name in {*made} - there]
+        self._note_tokenizer()
         return outputs, texts
+
+    @cached_property
+    def stated(self) -> Stated:
+        """What the source states of its tokenizer."""
+        return stated_settings(self.source, self.match)
+
+    def _note_tokenizer(self) -> None:
+        """Say what is stated of the tokenizer where the target's folder has no place for it, or what was not read."""
+        if self.same:
+            return
+        self.notes += self.stated.notes
+        words = self.stated.settings.words
+        if words and self.source.vocabulary is not None and self.form.settings is no_settings:
+            self.notes.append(f"Nothing in the target's folder says how texts are cut: {', '.join(words)}.")
 
     def _vocabulary(self) -> tuple[list[Output], list[Text]]:
         """Return the vocabulary in the target's form: as the bytes that there are, or spelled anew."""
@@ -499,19 +515,25 @@ class _Planner:
             spec = TensorSpec(path.name, UINT8, (size,))
             own = self.source_form.vocabulary
             self._keep("file", own, "the vocabulary as the source has it", spec, (whole(VOCABULARY, spec),))
+        if listed.unnamed:
+            named = listing([listed.tokens[row] for row in listed.unnamed])
+            self.notes.append(f"The vocabulary gives {len(listed.unnamed)} rows no token: they are called {named}.")
         return [], [Text(form.vocabulary, listed.spell(form.vocabulary_form))]
 
     def _kept_vocabulary(self, listed: Vocabulary) -> Output | None:
         """Return the target's own vocabulary file where an earlier conversion kept it, and it says the same."""
         residue, name = self.source.residue, self.form.vocabulary
         entry = residue.of(self.wanted.dialect.name, "file").get(name) if residue else None
-        if residue is None or entry is None or parse_vocabulary(residue.text(entry)).tokens != listed.tokens:
+        if residue is None or entry is None:
+            return None
+        if parse_vocabulary(residue.text(entry), path=residue.reader.path).tokens != listed.tokens:
             return None
         spec = residue.reader.tensors[entry.key]
         return _file(name, whole(RESIDUE, spec), spec.nbytes)
 
     def _facts(self, steps: list[Step]) -> Facts:
-        listed = self.source.tokens
+        listed, settings = self.source.tokens, self.stated.settings
+        suggested = listed.lower_case if listed else None
         return Facts(
             config=self.source.completed.config,
             family=self.table.family.name,
@@ -519,8 +541,10 @@ class _Planner:
             architecture=self.table.architecture(self.named),
             parameters=sum(step.target.elements for step in steps),
             tokens=listed.tokens if listed else None,
-            lower_case=listed.lower_case if listed else None,
+            lower_case=suggested if settings.lower_case is None else settings.lower_case,
             pieces=self.source.vocabulary is not None and listed is None,
+            byte_level=self.source.vocabulary is None and set(EVERYWHERE) <= set(self.source.sidecars),
+            tokenizer=settings,
         )
 
     # -- residue

@@ -12,6 +12,7 @@ from interlingua.mappings.config import Config, ConfigTable, Json
 from interlingua.mappings.conventions import Conventions
 from interlingua.mappings.rules import Rule, Shape
 from interlingua.mappings.schema import ENCODER, LAYER, Family, layer_of, template
+from interlingua.mappings.tokenizer_settings import SILENT, SmallFiles, TokenizerSettings
 
 BASE = "{base}"
 """Stands in a native name for the model's own prefix (``bert.``), which only a model with heads has."""
@@ -236,8 +237,11 @@ class Facts:
         architecture: the system's class for it, where it names one.
         parameters: elements of all tensors written.
         tokens: the vocabulary's tokens in order; None where there is none, or it is a SentencePiece model.
-        lower_case: whether texts are lower-cased before they are cut into tokens; None where nothing tells.
+        lower_case: whether texts are lower-cased before they are cut into tokens: as is stated, else as the
+            vocabulary suggests; None where nothing tells.
         pieces: whether there is a vocabulary that is a SentencePiece model.
+        byte_level: whether there is a vocabulary of byte-level BPE.
+        tokenizer: what is stated of the tokenizer.
     """
 
     config: Config
@@ -248,6 +252,8 @@ class Facts:
     tokens: Sequence[str] | None
     lower_case: bool | None
     pieces: bool = False
+    byte_level: bool = False
+    tokenizer: TokenizerSettings = SILENT
 
 
 Describe = Callable[[Sequence[str]], Mapping[str, str]]
@@ -262,6 +268,11 @@ def as_the_table_has_it(name: str, _container: str, _sharded: bool) -> str:
 def no_files(_facts: Facts) -> Mapping[str, Json]:
     """Write no further files."""
     return {}
+
+
+def no_settings(_read: SmallFiles, _listed: bool) -> TokenizerSettings:
+    """Find nothing stated of a tokenizer: the system's folders have no place for it."""
+    return SILENT
 
 
 LINES = "lines"
@@ -293,6 +304,8 @@ class FolderForm:
             table has it; of names that become one, the first is written.
         files: returns further small files (JSON values, or texts) that the system's loader wants, by name;
             one that travels along or was kept takes the place of the one made here.
+        settings: returns what a folder states of its tokenizer, from its small files and whether its vocabulary is
+            a list of tokens; what ``files`` writes of it comes back by this.
         remarks: file name -> the sentence that is said when that file is made, not found.
         kin: dialects whose sidecars mean the same here, so that they travel along.
     """
@@ -309,6 +322,7 @@ class FolderForm:
     metadata: Mapping[str, Mapping[str, str] | Describe] = field(default_factory=dict)
     name_in_file: Callable[[str, str, bool], str] = as_the_table_has_it
     files: Callable[[Facts], Mapping[str, Json]] = no_files
+    settings: Callable[[SmallFiles, bool], TokenizerSettings] = no_settings
     remarks: Mapping[str, str] = field(default_factory=dict)
     kin: tuple[str, ...] = ()
 

@@ -27,6 +27,8 @@ from interlingua.mappings.schema import (
     XLM_ROBERTA,
     Family,
 )
+from interlingua.mappings.tokenizer_settings import CONFIG as CONFIG_OF_TOKENIZER
+from interlingua.mappings.tokenizer_settings import ROLES, of_transformers, to_transformers
 
 TASKS = (
     ("TokenClassification", "token_classification"),
@@ -454,24 +456,49 @@ TOKENIZERS = {"distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"
 """Classes that cut text as BERT's does; DistilBERT's gives no token types, which its model refuses."""
 
 
+BYTE_LEVEL = "RobertaTokenizer"
+SENTENCE_PIECES = {"albert": "AlbertTokenizer", "xlm-roberta": "XLMRobertaTokenizer"}
+"""Classes of tokenizers for byte-level BPE, and by family for SentencePiece models."""
+
+
 def tokenizer_files(facts: Facts) -> dict[str, Json]:
     """Return the tokenizer's configuration, without which transformers lower-cases whatever the vocabulary is."""
-    return tokenizer_config(facts, TOKENIZERS.get(facts.family, "BertTokenizer"))
+    if facts.tokens is not None:
+        return tokenizer_config(facts, TOKENIZERS.get(facts.family, "BertTokenizer"))
+    return stated_config(facts, BYTE_LEVEL if facts.byte_level else SENTENCE_PIECES.get(facts.family))
 
 
 def tokenizer_config(facts: Facts, kind: str | None) -> dict[str, Json]:
     """Return a configuration for a tokenizer of that class and a vocabulary of BERT's kind; none without either."""
     if facts.tokens is None or kind is None:
         return {}
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
+    special = {f"{role}_token": f"[{role.upper()}]" for role in ROLES}
     return {
-        "tokenizer_config.json": {
+        CONFIG_OF_TOKENIZER: {
             "do_lower_case": facts.lower_case,
             "model_max_length": facts.config.max_position_embeddings,
             "tokenizer_class": kind,
-            **{name: token for name, token in special.items() if token in facts.tokens},
+            **{key: token for key, token in special.items() if token in facts.tokens},
+            **to_transformers(facts.tokenizer, facts.tokens),
         }
     }
+
+
+def stated_config(facts: Facts, kind: str | None) -> dict[str, Json]:
+    """Return a configuration for a tokenizer of that class and any other vocabulary, where anything is stated."""
+    stated = to_transformers(facts.tokenizer, None)
+    if not stated or kind is None or not (facts.byte_level or facts.pieces):
+        return {}
+    return {CONFIG_OF_TOKENIZER: {**stated, "tokenizer_class": kind}}
+
+
+TRANSFORMERS_FOLDERS = ("hf", "sentence-transformers", "hf-tf", "mindnlp")
+"""Dialects whose folders hold the same files of a tokenizer, and the same configuration."""
+
+
+def kin_of(name: str) -> tuple[str, ...]:
+    """Return the other dialects whose folders hold the same."""
+    return tuple(other for other in TRANSFORMERS_FOLDERS if other != name)
 
 
 HF = Dialect(
@@ -514,6 +541,7 @@ HF = Dialect(
         ),
         metadata={"safetensors": {"format": "pt"}},
         files=tokenizer_files,
-        kin=("sentence-transformers",),
+        settings=of_transformers,
+        kin=kin_of("hf"),
     ),
 )

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from interlingua.mappings.config import Json
 from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table, TaskFinder
-from interlingua.mappings.huggingface import HF
+from interlingua.mappings.huggingface import HF, kin_of
 from interlingua.mappings.rules import Rule, Shape, Transpose
 
 FAMILIES = ("bert", "albert", "roberta", "xlm-roberta", "electra", "distilbert")
@@ -161,5 +161,7 @@ HF_TF = Dialect(
         metadata={"safetensors": {"format": "tf"}, "keras-hdf5": layer_names},
         name_in_file=name_in_file,
         files=HF.folder.files,
+        settings=HF.folder.settings,
+        kin=kin_of("hf-tf"),
     ),
 )

@@ -8,7 +8,8 @@ along. ``RobertaBackbone`` and ``XLMRobertaBackbone`` have no token types, and `
 no ELECTRA has: neither holds the model.
 
 Sources: keras-team/keras-hub 0.32 ``keras_hub/src/models/{bert,albert,distil_bert}/*_backbone.py`` and
-``*_tokenizer.py``, ``keras_hub/src/layers/modeling/transformer_encoder.py``, ``keras_hub/src/utils/preset_utils.py``;
+``*_tokenizer.py``, ``keras_hub/src/tokenizers/word_piece_tokenizer.py``,
+``keras_hub/src/layers/modeling/transformer_encoder.py``, ``keras_hub/src/utils/preset_utils.py``;
 keras-team/keras 3.15 ``keras/src/saving/saving_lib.py``, ``keras/src/layers/attention/multi_head_attention.py``.
 """
 
@@ -17,12 +18,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from interlingua.mappings.config import ConfigTable, Json
 from interlingua.mappings.conventions import CANONICAL, Conventions
 from interlingua.mappings.dialect import KERAS, Dialect, Facts, FolderForm, Table
 from interlingua.mappings.rules import Rule, SplitHeads, Transpose, pairs
 from interlingua.mappings.schema import ALBERT, BERT, DISTILBERT
+from interlingua.mappings.tokenizer_settings import SmallFiles, TokenizerSettings, of_flags, text
 
 VARIABLES = (("weight", "0"), ("bias", "1"))
 """Variables of a layer in the order in which it makes them: kernel or gamma, then bias or beta."""
@@ -241,18 +244,26 @@ SENTENCE_PIECES = {"albert": ("albert", "AlbertTokenizer")}
 """Family -> folder and class of the tokenizer that its backbone goes with. ALBERT's takes no vocabulary of lines."""
 
 
+TOKENIZER = "tokenizer.json"
+
+OUT_OF_VOCABULARY = "[UNK]"
+"""What the tokenizer's class calls the unknown token where nothing else is said."""
+
+
 def tokenizer(facts: Facts) -> Mapping[str, Json] | None:
     """Return the tokenizer, whose vocabulary is among the assets; None where the system has none for it."""
     if facts.tokens is not None and facts.family in WORD_PIECES:
         folder, class_name = WORD_PIECES[facts.family]
+        unknown = facts.tokenizer.special.get("unk", OUT_OF_VOCABULARY)
         own: dict[str, Json] = {
             "vocabulary": None,
             "lowercase": bool(facts.lower_case),
-            # BERT's own tokenizer takes accents away whenever it lower-cases.
-            "strip_accents": bool(facts.lower_case),
+            "strip_accents": facts.tokenizer.strips_accents(facts.lower_case),
             "split": True,
+            # What its class takes for granted, it does not write.
+            **({"split_on_cjk": False} if facts.tokenizer.split_cjk is False else {}),
             "suffix_indicator": "##",
-            "oov_token": "[UNK]",
+            "oov_token": unknown if unknown in facts.tokens else OUT_OF_VOCABULARY,
         }
     elif facts.pieces and facts.family in SENTENCE_PIECES:
         folder, class_name = SENTENCE_PIECES[facts.family]
@@ -260,6 +271,17 @@ def tokenizer(facts: Facts) -> Mapping[str, Json] | None:
     else:
         return None
     return wrap({**serialised(folder, class_name, "int32", "tokenizer"), "sequence_length": None, **own}, {})
+
+
+FLAGS = {"lower_case": "lowercase", "strip_accents": "strip_accents", "split_cjk": "split_on_cjk"}
+"""Field of the settings -> key of the tokenizer."""
+
+
+def tokenizer_settings(read: SmallFiles, _listed: bool) -> TokenizerSettings:
+    """Return what a preset's tokenizer states; its other special tokens are fixed by its class."""
+    stated = unwrap(read(TOKENIZER))
+    unknown = text(stated.get("oov_token"))
+    return replace(of_flags(stated, FLAGS), special={} if unknown is None else {"unk": unknown})
 
 
 def preset_files(facts: Facts) -> dict[str, Json]:
@@ -271,7 +293,7 @@ def preset_files(facts: Facts) -> dict[str, Json]:
         "tasks": [],
     }
     cut = tokenizer(facts)
-    return {"metadata.json": metadata} | ({} if cut is None else {"tokenizer.json": cut})
+    return {"metadata.json": metadata} | ({} if cut is None else {TOKENIZER: cut})
 
 
 KERAS_HUB = Dialect(
@@ -286,7 +308,7 @@ KERAS_HUB = Dialect(
         sentencepiece="assets/tokenizer/vocabulary.spm",
         sidecars=(
             "metadata.json",
-            "tokenizer.json",
+            TOKENIZER,
             "preprocessor.json",
             "task.json",
             "task.weights.h5",
@@ -295,5 +317,6 @@ KERAS_HUB = Dialect(
         ),
         metadata={"keras-weights-hdf5": layer_names},
         files=preset_files,
+        settings=tokenizer_settings,
     ),
 )

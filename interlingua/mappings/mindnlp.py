@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from interlingua.mappings.dialect import Dialect, Table
-from interlingua.mappings.huggingface import HF
+from interlingua.mappings.huggingface import HF, kin_of
 
 PARAMETERS = ((".gamma", ".weight"), (".beta", ".bias"), (".embedding_table", ".weight"))
 """(MindSpore's name of a parameter, transformers'): what a file of 0.1 to 0.3 may have."""
@@ -57,5 +57,6 @@ MINDNLP = Dialect(
         weights={"mindspore-ckpt": "mindspore_model.ckpt", "safetensors": "model.safetensors"},
         shards={"safetensors": HF.folder.shards["safetensors"]},
         metadata={"safetensors": {"format": "np"}},
+        kin=kin_of("mindnlp"),
     ),
 )

@@ -23,9 +23,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from interlingua.mappings.config import Config, ConfigTable, Json
-from interlingua.mappings.conventions import BEHIND_PADDING, CANONICAL, ZERO, Conventions
+from interlingua.mappings.conventions import BEHIND_PADDING, CANONICAL, MODEL_ACT, ZERO, Conventions
 from interlingua.mappings.dialect import Dialect, Facts, FolderForm, Table, TaskFinder
-from interlingua.mappings.huggingface import tokenizer_config
+from interlingua.mappings.huggingface import stated_config, tokenizer_config
 from interlingua.mappings.rules import Rule, Shape, Transpose, pairs
 from interlingua.mappings.schema import (
     ALBERT,
@@ -38,6 +38,7 @@ from interlingua.mappings.schema import (
     ROBERTA,
     Family,
 )
+from interlingua.mappings.tokenizer_settings import of_transformers
 
 T = Transpose()
 
@@ -487,8 +488,10 @@ ALBERT_TABLE = replace(
     ),
     conventions=replace(
         BERT_TABLE.conventions,
-        source="PaddleNLP transformers/albert/modeling.py (AlbertEmbeddings, AlbertLayer)",
+        source="PaddleNLP transformers/albert/modeling.py (AlbertEmbeddings, AlbertLayer, AlbertMLMHead)",
         pad_row=ZERO,
+        # nn.LayerNorm's default: _init_weights leaves ALBERT's epsilons alone.
+        head_eps={"masked_lm": 1e-5},
     ),
     base="transformer.",
     bases=("transformer.",),
@@ -531,7 +534,11 @@ ELECTRA_TABLE = replace(
     ),
     conventions=replace(
         BERT_TABLE.conventions,
-        source="PaddleNLP transformers/electra/modeling.py (ElectraPretrainedModel._init_weights)",
+        source="PaddleNLP transformers/electra/modeling.py (ElectraPretrainedModel._init_weights, "
+        "ElectraGeneratorPredictions, ElectraClassificationHead, ElectraPooler)",
+        # The class with the head has no layer_norm_eps of its own, which _init_weights looks for.
+        head_eps={"masked_lm": 1e-12},
+        head_act=dict.fromkeys(("masked_lm", "sequence_classification", "multiple_choice"), MODEL_ACT),
     ),
     base="electra.",
     bases=("electra.",),
@@ -566,7 +573,9 @@ DISTILBERT_TABLE = replace(
     conventions=replace(
         BERT_TABLE.conventions,
         layer_norm_eps=1e-12,
-        source="PaddleNLP transformers/distilbert/modeling.py (DistilBertPretrainedModel._init_weights)",
+        source="PaddleNLP transformers/distilbert/modeling.py (DistilBertPretrainedModel._init_weights, "
+        "DistilBertForMaskedLM)",
+        head_act={"masked_lm": "gelu"},
     ),
     base="distilbert.",
     bases=("distilbert.",),
@@ -591,16 +600,29 @@ DISTILBERT_TABLE = replace(
 TOKENIZERS = {
     "bert": "BertTokenizer",
     "ernie": "ErnieTokenizer",
+    "albert": "AlbertTokenizer",
+    "roberta": "RobertaChineseTokenizer",
     "nezha": "NeZhaTokenizer",
     "electra": "ElectraTokenizer",
     "distilbert": "DistilBertTokenizer",
 }
 """Classes of tokenizers that read a ``vocab.txt``."""
 
+BYTE_LEVEL = "RobertaBPETokenizer"
+SENTENCE_PIECES = {"albert": "AlbertTokenizer"}
+"""Classes of tokenizers for byte-level BPE, and by family for SentencePiece models."""
+
+CASE_ALONE = ("ErnieTokenizer", "NeZhaTokenizer")
+"""Those among them that know of no setting but ``do_lower_case``; ``BertTokenizer`` cuts alike, and knows them all."""
+
 
 def tokenizer_files(facts: Facts) -> dict[str, Json]:
     """Return the tokenizer's configuration, without which it lower-cases whatever the vocabulary is."""
-    return tokenizer_config(facts, TOKENIZERS.get(facts.family))
+    if facts.tokens is None:
+        return stated_config(facts, BYTE_LEVEL if facts.byte_level else SENTENCE_PIECES.get(facts.family))
+    stated, kind = facts.tokenizer, TOKENIZERS.get(facts.family)
+    usual = stated.strips_accents(facts.lower_case) == facts.lower_case and stated.split_cjk is not False
+    return tokenizer_config(facts, kind if usual or kind not in CASE_ALONE else "BertTokenizer")
 
 
 PADDLE = Dialect(
@@ -636,6 +658,7 @@ PADDLE = Dialect(
         ),
         metadata={"safetensors": {"format": "np"}},
         files=tokenizer_files,
+        settings=of_transformers,
     ),
     bfloat16_as_uint16=True,
 )

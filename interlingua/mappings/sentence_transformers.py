@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from interlingua.mappings.config import Json
 from interlingua.mappings.dialect import Dialect, Facts, FolderForm, Table
-from interlingua.mappings.huggingface import HF
+from interlingua.mappings.huggingface import HF, kin_of
 from interlingua.mappings.schema import ENCODER
 
 FAMILIES = ("bert", "ernie", "albert", "roberta", "xlm-roberta", "electra", "distilbert")
@@ -61,9 +61,13 @@ def module_files(facts: Facts) -> dict[str, Json]:
 
 
 def longest(facts: Facts) -> int:
-    """Return how many tokens a text may have; RoBERTa's positions begin behind the padding row."""
+    """Return how many tokens a text may have: as many as is stated, if there are as many positions.
+
+    RoBERTa's positions begin behind the padding row.
+    """
     rows = facts.config.max_position_embeddings
-    return rows - facts.config.pad_token_id - 1 if facts.family in ("roberta", "xlm-roberta") else rows
+    rows -= facts.config.pad_token_id + 1 if facts.family in ("roberta", "xlm-roberta") else 0
+    return min(rows, facts.tokenizer.max_length or rows)
 
 
 def form_of(theirs: FolderForm) -> FolderForm:
@@ -76,7 +80,7 @@ def form_of(theirs: FolderForm) -> FolderForm:
     return replace(
         theirs,
         files=files,
-        kin=(HF.name,),
+        kin=kin_of("sentence-transformers"),
         remarks={f"{POOLING}/config.json": "Nothing says how a sentence's tokens are pooled: their mean is taken."},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlingua.convert.vocabularies import is_text, parse_vocabulary, read_vocabulary
+from interlingua.errors import FormatError
 from interlingua.mappings.dialect import LINES, NUMBERED
 
 TOKENS = st.text(st.characters(codec="utf-8", exclude_characters="\n\t\r"), min_size=1)
@@ -40,8 +42,8 @@ def test_entries_of_a_vocabulary(tmp_path: Path, content: bytes, lines: int) -> 
     assert len(read_vocabulary(a_file(tmp_path, content)).tokens) == lines
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")), min_size=1))
-def test_every_token_is_an_entry(tmp_path_factory, tokens: list[str]) -> None:
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\t")), min_size=1))
+def test_every_token_is_an_entry(tmp_path_factory: pytest.TempPathFactory, tokens: list[str]) -> None:
     path = a_file(tmp_path_factory.mktemp("vocab"), "".join(f"{token}\n" for token in tokens).encode())
     assert len(read_vocabulary(path).tokens) == len(tokens)
 
@@ -60,7 +62,44 @@ def test_a_numbered_vocabulary_is_that_of_ernie() -> None:
 
 def test_tabs_that_no_number_follows_belong_to_the_token() -> None:
     assert parse_vocabulary("a\tb\nc\t1\n").tokens == ("a\tb", "c\t1")
-    assert parse_vocabulary("a\t1\nb\t0\n").form == LINES
+    assert parse_vocabulary("a\t1\nb\n").form == LINES
+
+
+@given(st.lists(TOKENS, min_size=1).flatmap(lambda tokens: st.permutations(list(enumerate(tokens)))))
+def test_a_token_stands_in_the_row_of_its_number(numbered: list[tuple[int, str]]) -> None:
+    found = parse_vocabulary("".join(f"{token}\t{row}\n" for row, token in numbered))
+    assert found.form == NUMBERED
+    assert found.tokens == tuple(token for _, token in sorted(numbered))
+    assert found.unnamed == ()
+
+
+def test_rows_without_a_token_get_a_name_that_no_token_has() -> None:
+    found = parse_vocabulary("[unused2]\t5\n的\t1\n[unused0]\t3\n")
+    assert found.tokens == ("[unused6]", "的", "[unused8]", "[unused0]", "[unused4]", "[unused2]")
+    assert found.unnamed == (0, 2, 4)
+    assert parse_vocabulary(found.spell(NUMBERED)).tokens == found.tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\t1\nb\t0\nc\t1\n", "gives 'a' and 'c' the same number, 1"),
+        ("a\t1\nb\t01\n", "gives 'a' and 'b' the same number, 1"),
+        ("a\t0\nb\t5\n", "gives 'b' the number 5, but there are 5 rows"),
+        ("a\t0\nb\t999999999\n", "gives 'b' the number 999999999"),
+        (f"a\t0\nb\t{'9' * 5000}\n", "gives 'b' the number 9999"),
+    ],
+)
+def test_numbers_that_cannot_be_rows_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(FormatError, match=re.escape(words)) as caught:
+        read_vocabulary(a_file(tmp_path, text.encode()), rows=5)
+    assert caught.value.path == tmp_path / "vocab.txt"
+    assert len(str(caught.value)) < 500
+
+
+def test_numbers_are_bounded_where_no_weights_are_known() -> None:
+    with pytest.raises(FormatError, match="rows at most"):
+        parse_vocabulary("a\t0\nb\t999999999\n")
 
 
 @pytest.mark.parametrize(
