@@ -38,6 +38,15 @@ test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest Nu
 test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own model classes, in an environment of their own
 	$(VENV_OWNERS)/bin/python $(PYTEST) tests/convert/owners tests/verify/encoders
 
+.PHONY: test-gpu
+test-gpu: $(VENV)/all ## run what needs an NVIDIA GPU, and write the figures that docs/parity.md quotes
+	$(BIN)/python -m pytest tests/verify/test_devices.py
+	@$(BIN)/python -m benchmarks.parity --folder $(DEMO) --device cuda --write docs/parity.md
+
+.PHONY: parity
+parity: $(VENV_OWNERS)/all ## run a real model in every dialect's own framework, and write the table of the README
+	@$(VENV_OWNERS)/bin/python -m benchmarks.parity --folder $(DEMO) --write README.md
+
 .PHONY: lint
 lint: $(VENV)/tools ## ruff and mypy
 	$(BIN)/ruff check

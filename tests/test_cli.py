@@ -571,14 +571,6 @@ def test_it_runs_as_a_module_and_says_its_version() -> None:
             assert done(command, option).stdout.startswith("Usage: ")
 
 
-def test_parity_says_that_it_is_not_there_yet() -> None:
-    for command, arguments in ((cli.main, ["parity", "a", "b", "--atol", "1"]), (cli.parity_check, ["a", "b"])):
-        result = CliRunner().invoke(command, arguments)
-        assert result.exit_code == 2
-        assert result.stderr.count("\n") == 1
-        assert "parity is not in version" in result.stderr
-
-
 def test_convert_checkpoint_is_the_same_command(source: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.convert_checkpoint, [str(source), str(tmp_path / "out"), "--to", "uer"])
     assert result.exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ def check(a: str | os.PathLike[str], b: str | os.PathLike[str], options: Options
         UsageError: the options do not fit the models.
         OutputError: activations cannot be written.
     """
+    _refuse_without_extra()
     started = time.monotonic()
     with ExitStack() as stack:
         ours = open_side(stack.enter_context(open_checkpoint(a, options.a)))
@@ -112,6 +114,7 @@ def check_against(a: str | os.PathLike[str], file: Path, options: Options) -> Ou
         MappingError: no dialect knows A.
         UsageError: the file's batches do not fit A.
     """
+    _refuse_without_extra()
     started = time.monotonic()
     saved = read_activations(file)
     with ExitStack() as stack:
@@ -148,6 +151,7 @@ def check_one(a: str | os.PathLike[str], options: Options) -> Outcome:
         MappingError: no dialect knows it.
         OutputError: activations cannot be written.
     """
+    _refuse_without_extra()
     started = time.monotonic()
     with ExitStack() as stack:
         ours = open_side(stack.enter_context(open_checkpoint(a, options.a)))
@@ -236,6 +240,13 @@ def _by_fingerprint(side: Opened, kept: Side) -> WeightsGate:
     return WeightsGate(len(side.steps), differences=(("the whole model", "fingerprint", detail),))
 
 
+def _refuse_without_extra() -> None:
+    if importlib.util.find_spec("scipy") is None:
+        raise UsageError(
+            "A parity check needs scipy, which is not installed.", hint="pip install 'interlingua[parity]'"
+        )
+
+
 def make_batches(sides: Sequence[Opened], options: Options) -> tuple[Batch, ...]:
     """Return the batches that all sides can take: the hard one, and text where A's vocabulary is there.
 
@@ -269,6 +280,8 @@ def _tokens(a: Opened, b: Opened, options: Options) -> tuple[Tokens, tuple[str, 
     if not options.sentences:
         return Tokens(problem="No text was asked for."), ()
     tokens = text.compare_tokenizers(a.checkpoint, b.checkpoint, options.sentences)
+    if tokens.problem is not None:
+        return tokens, ()
     note = text.casing_note(a.checkpoint, b.checkpoint)
     return tokens, (note,) if note else ()
 

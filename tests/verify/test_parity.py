@@ -67,6 +67,16 @@ def test_a_copy_is_the_same_in_every_way_and_strict_says_so_too(model: Path, tmp
     assert "own encoder" in done.output
 
 
+def test_a_model_without_a_vocabulary_is_run_on_the_hard_batch_alone(model: Path, tmp_path: Path) -> None:
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        shutil.copy(model / name, tmp_path / "model" / name)
+    found = document(tmp_path / "model", model, "--own")
+    assert found["verdict"] == SAME, found["reasons"]
+    assert set(found["batches"]) == {"hard"}
+    assert "vocabulary" in found["tokens"]["problem"]
+
+
 def test_conventions_are_a_failure_where_strict_is_asked_for(model: Path, tmp_path: Path) -> None:
     interlingua.convert(model, tmp_path / "uer", to="uer")
     assert cli(model, tmp_path / "uer", "--own", "-q").exit_code == 0
@@ -202,6 +212,14 @@ def test_wrong_usage_is_said_before_anything_runs(model: Path, tmp_path: Path) -
     done = cli(model, model, "--seq-len", "4000")
     assert done.exit_code == 2
     assert "17 positions" in done.output
+
+
+def test_the_extra_that_is_missing_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "scipy" else find(name, *rest))
+    done = cli(model, model)
+    assert done.exit_code == 2
+    assert "interlingua[parity]" in done.output
 
 
 def test_cuda_that_is_not_there_is_no_pass(model: Path) -> None:
