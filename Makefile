@@ -40,7 +40,7 @@ test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own mo
 
 .PHONY: test-gpu
 test-gpu: $(VENV)/all ## run what needs an NVIDIA GPU, and write the figures that docs/parity.md quotes
-	$(BIN)/python -m pytest tests/verify/test_devices.py
+	$(BIN)/python -m pytest tests/verify/parity/test_devices.py
 	@$(BIN)/python -m benchmarks.parity --folder $(DEMO) --device cuda --write docs/parity.md
 
 .PHONY: parity

@@ -29,10 +29,10 @@ from interlingua.formats.dtypes import DTYPES, numpy_dtype
 from interlingua.mappings.registry import DIALECTS, conversions
 from interlingua.mappings.schema import FAMILIES, Family
 from interlingua.verify.encoders.request import Activations, Request, load_batches
-from interlingua.verify.outcome import DIFFERENT, Outcome
-from interlingua.verify.parity import Options, check
-from interlingua.verify.runner import Answer
-from interlingua.verify.runs import Settings
+from interlingua.verify.parity.check import Options, check
+from interlingua.verify.parity.outcome import DIFFERENT, Outcome
+from interlingua.verify.parity.process import Answer
+from interlingua.verify.parity.runs import Settings
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]

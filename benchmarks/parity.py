@@ -26,11 +26,11 @@ import interlingua
 from benchmarks.demo import find_model
 from interlingua.mappings.registry import DIALECTS
 from interlingua.verify.encoders.request import Request
-from interlingua.verify.outcome import DIFFERENT, Outcome, Side
-from interlingua.verify.parity import Options, check
+from interlingua.verify.parity.check import Options, check
+from interlingua.verify.parity.outcome import DIFFERENT, Outcome, Side
+from interlingua.verify.parity.process import Answer, run
+from interlingua.verify.parity.runs import Settings
 from interlingua.verify.report import plain_table
-from interlingua.verify.runner import Answer, run
-from interlingua.verify.runs import Settings
 from interlingua.verify.text import SENTENCES
 
 Array = NDArray[Any]

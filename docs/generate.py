@@ -20,7 +20,7 @@ from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
 from interlingua.mappings.registry import DIALECTS, conversions
 from interlingua.mappings.rules import Operation, PadRows, Rule, SplitHeads
 from interlingua.mappings.schema import FAMILIES, LAYER, Family
-from interlingua.verify.outcome import SCHEMA, outcome_schema
+from interlingua.verify.parity.outcome import SCHEMA, outcome_schema
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from interlingua.convert.conversion import Result
     from interlingua.convert.source import Checkpoint
     from interlingua.verify.fingerprint import Fingerprint
-    from interlingua.verify.outcome import Outcome
+    from interlingua.verify.parity.outcome import Outcome
 
 Path = str | os.PathLike[str]
 
@@ -73,16 +73,16 @@ def parity(a: Path, b: Path, **options: Any) -> Outcome:
     Args:
         a: the original.
         b: what was made of it.
-        **options: fields of ``interlingua.verify.parity.Options``, and of its ``settings``: ``device``, ``dtype``,
-            ``interpreters``, ``timeout``, ``third_party``.
+        **options: fields of ``interlingua.verify.parity.check.Options``, and of its ``settings``: ``device``,
+            ``dtype``, ``interpreters``, ``timeout``, ``third_party``.
 
     Raises:
-        InterlinguaError: as ``interlingua.verify.parity.check`` lists them.
+        InterlinguaError: as ``interlingua.verify.parity.check.check`` lists them.
     """
     from dataclasses import fields
 
-    from interlingua.verify import parity as checks
-    from interlingua.verify.runs import Settings
+    from interlingua.verify.parity import check as checks
+    from interlingua.verify.parity.runs import Settings
 
     known = {field.name for field in fields(Settings)}
     settings = Settings(**{key: value for key, value in options.items() if key in known})

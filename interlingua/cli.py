@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from interlingua.convert.conversion import Result as ConversionResult
     from interlingua.convert.plan import Plan
     from interlingua.convert.source import Asked
-    from interlingua.verify.outcome import Outcome
-    from interlingua.verify.parity import Options as ParityOptions
+    from interlingua.verify.parity.check import Options as ParityOptions
+    from interlingua.verify.parity.outcome import Outcome
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -233,7 +233,7 @@ def _parity_of(
 ) -> Outcome | None:
     """Run source and result in their frameworks, where there is a result."""
     from interlingua.convert.source import Asked
-    from interlingua.verify.parity import Options, check
+    from interlingua.verify.parity.check import Options, check
 
     if result.path is None:
         return None
@@ -446,7 +446,7 @@ def parity(a: str, b: str | None, **options: Any) -> None:
     A is the original and B what was made of it. Without B, A is held against the float64 oracle alone; with
     --against, against activations that another run has kept. Exit code 1 where they are different.
     """
-    from interlingua.verify import parity as checks
+    from interlingua.verify.parity import check as checks
 
     if b is not None and options["against"]:
         raise UsageError("B and --against are two ways to name the other side.", hint="Leave out one of them.")
@@ -463,11 +463,11 @@ def parity(a: str, b: str | None, **options: Any) -> None:
 
 
 def _parity_options(options: dict[str, Any]) -> ParityOptions:
-    from interlingua.verify.batch import SEED
-    from interlingua.verify.outcome import Thresholds
-    from interlingua.verify.parity import Options
-    from interlingua.verify.references import FRAMEWORKS
-    from interlingua.verify.runs import Settings
+    from interlingua.verify.parity.batch import SEED
+    from interlingua.verify.parity.check import Options
+    from interlingua.verify.parity.outcome import Thresholds
+    from interlingua.verify.parity.references import FRAMEWORKS
+    from interlingua.verify.parity.runs import Settings
     from interlingua.verify.text import SENTENCES, read_sentences
 
     interpreters = dict(entry.partition("=")[::2] for entry in options["pythons"])
@@ -501,13 +501,13 @@ def _parity_options(options: dict[str, Any]) -> ParityOptions:
 
 def _show_parity(outcome: Outcome, options: dict[str, Any]) -> None:
     if options["report"]:
-        from interlingua.verify.parity_page import write_page
+        from interlingua.verify.pages.page import write_page
 
         write_page(outcome, Path(options["report"]))
     if options["as_json"]:
         _print_json(outcome.as_dict())
     elif not options["quiet"]:
-        from interlingua.verify.parity_terminal import show_outcome
+        from interlingua.verify.pages.terminal import show_outcome
 
         show_outcome(_console(), outcome, options["verbose"])
 
@@ -539,8 +539,8 @@ def judge(result: str, **options: Any) -> None:
     from dataclasses import replace
 
     from interlingua.convert.documents import read_object
-    from interlingua.verify import judgement
-    from interlingua.verify.outcome import outcome_from_dict
+    from interlingua.verify.parity import judgement
+    from interlingua.verify.parity.outcome import outcome_from_dict
 
     stored = outcome_from_dict(read_object(Path(result)))
     given = {key: options[key] for key in ("rms", "peak", "atol", "rtol") if options[key] is not None}

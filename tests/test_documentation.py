@@ -95,11 +95,27 @@ def test_the_python_example_on_the_first_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_model(tmp_path / "all-MiniLM-L6-v2")
-    example = re.search(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert example is not None
     monkeypatch.chdir(tmp_path)
-    exec(example.group(1), {})
+    exec(python_examples()[0], {})
     assert re.fullmatch(r"uer \('pooler', 'masked_lm', 'next_sentence'\) [0-9a-f]{64}\n", capsys.readouterr().out)
+
+
+def test_the_python_example_of_parity_runs_on_what_the_first_one_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    small_model(tmp_path / "all-MiniLM-L6-v2")
+    monkeypatch.chdir(tmp_path)
+    for example in python_examples():
+        exec(example, {})
+    assert "\nsame model, outputs differ by convention [('LayerNorm formula', " in capsys.readouterr().out
+
+
+def python_examples() -> list[str]:
+    """The Python on the first page."""
+    found = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(found) == 2
+    return found
 
 
 def test_the_exit_codes_on_the_first_page_are_those_of_the_errors() -> None:

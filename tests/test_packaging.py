@@ -15,7 +15,7 @@ import pytest
 import interlingua
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ("interlingua/verify/parity_page.html", "interlingua/verify/sentences.txt")
+DATA = ("interlingua/verify/pages/page.html", "interlingua/verify/text/sentences.txt")
 """Files of the package that are no code."""
 
 COMMANDS = ("interlingua", "convert-checkpoint", "parity-check")

@@ -136,7 +136,7 @@ Activations = dict[str, Array]
 
 
 def load_batches(path: str) -> dict[str, dict[str, Array]]:
-    """Return batch name -> its arrays by name, as ``interlingua.verify.batch.Batch`` has them."""
+    """Return batch name -> its arrays by name, as ``interlingua.verify.parity.batch.Batch`` has them."""
     found: dict[str, dict[str, Array]] = {}
     with np.load(path, allow_pickle=False) as file:
         for key in file.files:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from interlingua.convert.source import open_checkpoint
-from interlingua.verify.batch import Batch, hard_batch, longest_row
 from interlingua.verify.encoders.request import Request
 from interlingua.verify.oracle import forward, real_tokens
-from interlingua.verify.side import make_request as side_request
-from interlingua.verify.side import open_side
+from interlingua.verify.parity.batch import Batch, hard_batch, longest_row
+from interlingua.verify.parity.side import make_request as side_request
+from interlingua.verify.parity.side import open_side
 from tests.frameworks import run_in
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 import interlingua
 from interlingua.convert.source import open_checkpoint
-from interlingua.verify.batch import Batch
 from interlingua.verify.encoders.request import Request, load_batches
 from interlingua.verify.oracle import forward, real_tokens
-from interlingua.verify.side import open_side
+from interlingua.verify.parity.batch import Batch
+from interlingua.verify.parity.side import open_side
 from tests.verify.encoders.requests import activations, answers, make_request
 
 NOISE = 5e-7

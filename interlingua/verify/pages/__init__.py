@@ -1,0 +1,1 @@
+"""What a parity check found, for people: a terminal's table, and a page."""

@@ -1,0 +1,1 @@
+"""Parity checks: two checkpoints run as their own systems would, measured, judged and diagnosed."""
