@@ -78,7 +78,8 @@ def _weights(outcome: Outcome) -> Answer:
     else:
         figures = f"{gate.compared} tensors, nothing differs"
     narrowed = f"; one side is narrowed to {gate.narrowed}" if gate.narrowed else ""
-    return Answer(question, YES if gate.ok else NO, figures + narrowed)
+    folded = f"; {gate.folded} gammas multiplied to preserve outputs" if gate.folded else ""
+    return Answer(question, YES if gate.ok else NO, figures + narrowed + folded)
 
 
 def _promise(side: Side, thresholds: Thresholds) -> Answer:

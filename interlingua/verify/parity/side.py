@@ -77,8 +77,23 @@ class Opened:
         heads = self.match.heads
         return tuple(head for head in heads if "pooler" in heads or not needs_pooler(self.table.family.name, head))
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """Tensors that are stored, and that its system computes without, as its configuration says."""
+        return frozenset({TASK_TYPES} if self.config.use_task_id is False else ())
+
     def tensor(self, name: str) -> Array:
-        """Return a canonical tensor in float64, a tied one as its owner has it.
+        """Return a canonical tensor that is computed with, in float64; a tied one as its owner has it.
+
+        Raises:
+            KeyError: it computes with none of this name.
+        """
+        if name in self.unused:
+            raise KeyError(name)
+        return self.stored(name)
+
+    def stored(self, name: str) -> Array:
+        """Return a canonical tensor, computed with or not.
 
         Raises:
             KeyError: it has none of this name.
@@ -121,6 +136,8 @@ def as_computed(config: Config, stated: Mapping[str, Json], table: Table) -> Con
             values[key] = stated[key]
         elif key in form.defaults:
             values[key] = form.defaults[key]
+    if stated.get("use_task_id") is False:
+        values["use_task_id"] = False
     if table.conventions.layer_norm_eps is not None:
         values["layer_norm_eps"] = table.conventions.layer_norm_eps
     return replace(config, **values)
@@ -183,7 +200,7 @@ def make_request(side: Opened, batches: Path, output: Path, *, references: tuple
         config=side.config.as_dict(),
         native_config=native,
         conventions=asdict(table.conventions),
-        recipes={name: recipe_of(step) for name, step in side.steps.items()},
+        recipes={name: recipe_of(step) for name, step in side.steps.items() if name not in side.unused},
         ties=dict(side.checkpoint.ties),
         batches=str(batches),
         output=str(output),

@@ -27,9 +27,9 @@ SHIFTS = (1, -1, 2, -2, 3, -3)
 def weight_causes(gate: WeightsGate, a: Opened, b: Opened) -> tuple[Cause, ...]:
     """Return a cause for each tensor that differs, those of one kind in several tensors joined."""
     changed = [name for name, what, _ in gate.differences if what in ("values", "shape")][:MOST]
-    owners = {_digest(a.tensor(name)): name for name in reversed(changed)}
+    owners = {_digest(a.stored(name)): name for name in reversed(changed)}
     found = [_lone(name, what) for name, what, _ in gate.differences if what.startswith("only in")]
-    found += [_cause(name, a.tensor(name), b.tensor(name), owners) for name in changed]
+    found += [_cause(name, a.stored(name), b.stored(name), owners) for name in changed]
     found += [
         Cause("element type", name, f"{detail}: neither is the other rounded.")
         for name, what, detail in gate.differences

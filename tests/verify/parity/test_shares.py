@@ -12,6 +12,7 @@ import interlingua
 from benchmarks.families import realistic, write_model
 from interlingua.convert.source import Asked, open_checkpoint
 from interlingua.mappings.schema import FAMILIES, TASK_TYPES
+from interlingua.verify.parity.check import configuration_faults
 from interlingua.verify.parity.shares import shares
 from interlingua.verify.parity.side import Opened, open_side
 from interlingua.verify.parity.weights import compare_weights, severed, unmatched_heads
@@ -75,6 +76,18 @@ def test_task_types_without_a_place_are_a_convention_and_no_missing_tensor(pairs
     first = shares(a, b.model, b)[0]
     assert (first.convention, first.b) == (TASK_TYPES, "no place for it")
     assert first.rms > 0
+
+
+def test_a_task_embedding_that_a_configuration_switches_off_is_stored_and_not_computed_with(pairs: Pairs) -> None:
+    a, _ = pairs("ernie", ("pooler",), "hf", overwrite=True)
+    path = pairs.folder / "a" / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"use_task_id": true', '"use_task_id": false'))
+    off = pairs.open(pairs.folder / "a")
+    assert a.tensor(TASK_TYPES).shape == off.stored(TASK_TYPES).shape
+    with pytest.raises(KeyError):
+        off.tensor(TASK_TYPES)
+    assert compare_weights(a, off)[0].ok
+    assert [fault.where for fault in configuration_faults(a, off)] == ["B's configuration, use_task_id"]
 
 
 def test_a_head_that_goes_its_own_way_is_weighed_on_its_output(pairs: Pairs) -> None:

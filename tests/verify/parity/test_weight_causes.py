@@ -23,7 +23,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def side(tensors: dict[str, np.ndarray]) -> Opened:
-    return cast("Opened", SimpleNamespace(tensor=lambda name: tensors[name].astype(np.float64)))
+    return cast("Opened", SimpleNamespace(stored=lambda name: tensors[name].astype(np.float64)))
 
 
 def causes(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[Cause, ...]:
