@@ -92,7 +92,8 @@ def page(outcome: Outcome) -> str:
     for function in (units, error, percent, distance, failing):
         environment.globals[function.__name__] = function
     text = (files("interlingua.verify.pages") / TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(text).render(_context(outcome))
+    rendered: str = environment.from_string(text).render(_context(outcome))
+    return rendered
 
 
 def _shown(value: Any) -> Any:
