@@ -66,7 +66,7 @@ bench: $(VENV)/all ## time conversions beside cp; ARGS='--size large' for more
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: docs
-docs: $(VENV)/core ## write the pages of docs/ that come from the tables
+docs: $(VENV)/tools ## write the pages of docs/ that come from the tables
 	$(BIN)/python docs/generate.py
 
 .PHONY: clean

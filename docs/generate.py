@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import interlingua.mappings
+from interlingua.convert.batch.manifest_model import VERSION, manifest_schema
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
 from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
 from interlingua.mappings.registry import DIALECTS, conversions
@@ -42,6 +43,7 @@ def pages() -> dict[str, str]:
         found[f"dialects/{dialect.name}.md"] = HEADER.format(source=source) + dialect_page(dialect, module)
     found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
     found[f"schemas/parity-{SCHEMA}.json"] = json.dumps(outcome_schema(), indent=2, ensure_ascii=False) + "\n"
+    found[f"schemas/batch-{VERSION}.json"] = json.dumps(manifest_schema(), indent=2, ensure_ascii=False) + "\n"
     found["../README.md"] = readme((FOLDER / "../README.md").read_text(encoding="utf-8"))
     return found
 

@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ from interlingua.errors import InterlinguaError, UsageError, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from interlingua.convert.batch.jobs import Job, JobResult
     from interlingua.convert.conversion import Options as ConversionOptions
     from interlingua.convert.conversion import Result as ConversionResult
     from interlingua.convert.plan import Plan
@@ -520,6 +521,158 @@ def _status(words: str, silent: bool) -> Iterator[None]:
         return
     with _console(err=True).status(words):
         yield
+
+
+@main.command(context_settings=HELP)
+@click.argument("manifest", type=click.Path())
+@click.option("--jobs", "count", type=click.IntRange(1), metavar="N", help="Jobs at a time (default: one a core).")
+@click.option("--memory", metavar="SIZE", help="Memory that all jobs at a time may take (default: what is free).")
+@click.option("--fail-fast", is_flag=True, help="Start no job after one has failed.")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Skip jobs that are unchanged.")
+@click.option(
+    "--set", "variables", multiple=True, metavar="NAME=VALUE", help="Give a variable of the manifest a value."
+)
+@click.option("--junit", type=click.Path(), metavar="FILE", help="Write JUnit XML: a test case a job and check.")
+@click.option("--report", type=click.Path(), metavar="FILE.html", help="Write a page, and one for each parity check.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@failures
+def batch(manifest: str, **options: Any) -> None:
+    """Carry out every conversion and check that MANIFEST asks for. Exit code 1 where a job failed."""
+    from interlingua.convert.batch.manifest import jobs_of, load_manifest, output_folder
+
+    variables = _variables(options["variables"])
+    read = load_manifest(manifest)
+    jobs = jobs_of(read, variables)
+    if options["dry_run"]:
+        _show_batch_plan(jobs, options)
+        return
+    started = time.perf_counter()
+    results = _run_batch(jobs, output_folder(read, variables), options)
+    _report_batch(jobs, results, manifest, time.perf_counter() - started, options)
+    sys.exit(_exit_code(results))
+
+
+def _exit_code(results: Sequence[JobResult]) -> int:
+    """Return 0 where all is well, 1 where a job failed, and that of an interruption where none did."""
+    from interlingua.convert.batch.jobs import FAILED
+
+    if all(result.ok for result in results):
+        return 0
+    return 1 if any(result.status == FAILED for result in results) else INTERRUPTED
+
+
+def _variables(given: tuple[str, ...]) -> dict[str, str]:
+    found = dict(entry.partition("=")[::2] for entry in given)
+    if not all("=" in entry and entry.partition("=")[0] for entry in given):
+        raise UsageError("--set takes NAME=VALUE.")
+    return found
+
+
+def _run_batch(jobs: tuple[Job, ...], folder: Path, options: dict[str, Any]) -> tuple[JobResult, ...]:
+    from interlingua.convert.batch.schedule import Settings, available_memory, run_batch
+    from interlingua.convert.conversion import parse_size
+    from interlingua.verify.jobs import run_job
+
+    report = Path(options["report"]).absolute() if options["report"] else None
+    settings = Settings(
+        processes=options["count"],
+        fail_fast=options["fail_fast"],
+        resume=options["resume"],
+        memory=parse_size(options["memory"]) if options["memory"] else available_memory(),
+        reports=str(report.with_suffix("")) if report else None,
+        version=__version__,
+    )
+    with _BatchProgress(len(jobs), options["quiet"] or options["as_json"]) as progress:
+        return run_batch(jobs, run_job, settings, folder=folder, tell=progress.tell, prepare=_check_space)
+
+
+def _check_space(jobs: Sequence[Job]) -> None:
+    from interlingua.convert.batch.plan import plan_batch
+
+    plan_batch(jobs).check_space()
+
+
+def _show_batch_plan(jobs: tuple[Job, ...], options: dict[str, Any]) -> None:
+    from interlingua.convert.batch.plan import plan_batch
+
+    plan = plan_batch(jobs)
+    if options["as_json"]:
+        _print_json(plan.as_dict())
+    elif not options["quiet"]:
+        from interlingua.verify.report import show_batch_plan
+
+        show_batch_plan(_console(), plan)
+    plan.check_space()
+
+
+def _report_batch(
+    jobs: tuple[Job, ...],
+    results: tuple[JobResult, ...],
+    manifest: str,
+    seconds: float,
+    options: dict[str, Any],
+) -> None:
+    from interlingua.verify.pages.annotations import github_annotations
+
+    if options["junit"]:
+        from interlingua.verify.pages.junit import write_junit
+
+        write_junit(results, Path(options["junit"]), manifest)
+    if options["report"]:
+        from interlingua.verify.pages.batch_page import write_batch_page
+
+        write_batch_page(jobs, results, Path(options["report"]), manifest, seconds)
+    for line in github_annotations(jobs, results, manifest):
+        click.echo(line, err=True)  # Standard output may be one JSON document.
+    if options["as_json"]:
+        from interlingua.convert.batch.results import batch_dict
+
+        _print_json(batch_dict(results))
+    elif not options["quiet"]:
+        from interlingua.verify.report import show_batch
+
+        show_batch(_console(), results, seconds)
+
+
+class _BatchProgress:
+    """A bar on standard error with the jobs that are done and those that run; nothing where that is no terminal."""
+
+    def __init__(self, total: int, silent: bool) -> None:
+        self.running: dict[str, None] = {}
+        self.bar: Any = None
+        if not silent and sys.stderr.isatty():
+            from rich import progress
+
+            self.bar = progress.Progress(
+                progress.MofNCompleteColumn(),
+                progress.BarColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("{task.description}", markup=False),
+                console=_console(err=True),
+                transient=True,
+            )
+            self.task = self.bar.add_task("", total=total)
+
+    def tell(self, job: Job, result: JobResult | None) -> None:
+        """Show that a job has started, or is over."""
+        if result is None:
+            self.running[job.name] = None
+        else:
+            self.running.pop(job.name, None)
+        if self.bar is not None:
+            names = printable(", ".join(self.running), 60)
+            self.bar.update(self.task, advance=0 if result is None else 1, description=names)
+
+    def __enter__(self) -> _BatchProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
 
 
 @main.command(context_settings=HELP)

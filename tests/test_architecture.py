@@ -29,7 +29,21 @@ MAY_IMPORT = {
 
 FRAMEWORKS = {"torch", "tensorflow", "paddle", "mindspore", "keras", "transformers", "jax", "tf_keras", "keras_hub"}
 
-SLOW = {"numpy", "h5py", "ml_dtypes", "rich", "yaml", "isal", "crc32c", "google_crc32c", "safetensors", *FRAMEWORKS}
+SLOW = {
+    "numpy",
+    "h5py",
+    "ml_dtypes",
+    "rich",
+    "yaml",
+    "isal",
+    "crc32c",
+    "google_crc32c",
+    "safetensors",
+    "pydantic",
+    "scipy",
+    "tokenizers",
+    *FRAMEWORKS,
+}
 """Modules that take longer to import than ``--help`` may take."""
 
 

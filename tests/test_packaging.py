@@ -15,7 +15,11 @@ import pytest
 import interlingua
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ("interlingua/verify/pages/page.html", "interlingua/verify/text/sentences.txt")
+DATA = (
+    "interlingua/verify/pages/batch_page.html",
+    "interlingua/verify/pages/page.html",
+    "interlingua/verify/text/sentences.txt",
+)
 """Files of the package that are no code."""
 
 COMMANDS = ("interlingua", "convert-checkpoint", "parity-check")

@@ -94,6 +94,11 @@ def staging(destination: Destination) -> Iterator[Path]:
                 above.rmdir()  # Only where it is empty, so that nothing was written.
 
 
+def clear_remains(target: Path) -> None:
+    """Clear away what killed runs have left that were writing ``target``."""
+    _clear_remains(target.absolute().parent, _stem(target.name))
+
+
 def commit(folder: Path, destination: Destination, files: Sequence[str]) -> None:
     """Move what was written into place; after this it is there, before it nothing is.
 

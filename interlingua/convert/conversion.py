@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from interlingua.convert.commit import Destination, commit, staging
 from interlingua.convert.execute import Lost, Written, execute
 from interlingua.convert.keep_names import plan_keep_names
-from interlingua.convert.locate import find_weights
+from interlingua.convert.locate import PROVENANCE, find_weights
 from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, Plan
 from interlingua.convert.planning import Wanted, make_plan
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
@@ -27,6 +27,10 @@ from interlingua.mappings import registry as dialects
 
 Check = Callable[[Checkpoint, Path, Plan, Written], None]
 """Holds what was written against its source; raises CheckError where they differ."""
+
+
+Finish = Callable[[Checkpoint, Path, Plan, Written], Sequence[str]]
+"""Adds files to those that were written, in the folder that nobody sees yet; returns their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ def convert(
     check: Check | None = None,
     announce: Callable[[Plan], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    finish: Finish | None = None,
 ) -> Result:
     """Convert a checkpoint.
 
@@ -95,6 +100,7 @@ def convert(
         check: holds the output against the source once it is in place.
         announce: shown the plan before anything is written.
         progress: told bytes as they are done, from several threads.
+        finish: adds files that appear together with the output.
 
     Raises:
         UsageError: the options do not fit together, or not the source.
@@ -117,7 +123,8 @@ def convert(
             return Result(plan, None, (), False)
         with _readers(opened, plan) as readers, staging(destination) as folder:
             written = execute(plan, readers, folder, verify=check is not None, progress=progress)
-            commit(folder, destination, written.files)
+            more = finish(opened, folder, plan, written) if finish is not None else ()
+            commit(folder, destination, (*written.files, *more))
         if check is not None:
             check(opened, destination.path, plan, written)
         return Result(plan, destination.path, written.lost, check is not None)
@@ -202,6 +209,8 @@ def _refuse_strangers(destination: Destination) -> None:
     """Refuse to replace a folder that is no checkpoint, whatever ``--overwrite`` says: it is somebody's work."""
     if destination.single_file or not destination.overwrite or not os.path.isdir(destination.path):
         return
+    if (destination.path / PROVENANCE).is_file():
+        return  # It says of itself that it is an output, even where its weights are gone.
     try:
         if any(destination.path.iterdir()):
             find_weights(destination.path)

@@ -19,6 +19,9 @@ from interlingua.mappings.registry import DIALECTS
 RESIDUE = "interlingua.residue.safetensors"
 """File name of the residue, which is never taken for the weights."""
 
+PROVENANCE = "interlingua-provenance.json"
+"""File name of what a batch says of an output's origin."""
+
 SMALL = 64 << 20
 """Bytes up to which a file of an archive is unpacked whatever it is: configurations, vocabularies, tokenizers."""
 

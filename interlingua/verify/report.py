@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, JobResult
+from interlingua.convert.batch.plan import BatchPlan
 from interlingua.convert.conversion import Result
 from interlingua.convert.plan import Plan, Step
 from interlingua.errors import printable
@@ -144,6 +146,46 @@ def show_result(console: Console, result: Result, seconds: float) -> None:
         checked = "; read back and equal to the source as cast, bit for bit"
     rate = size(int(result.plan.nbytes / max(seconds, 1e-6)))
     console.print(shown(f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"))
+
+
+def show_batch(console: Console, results: Sequence[JobResult], seconds: float) -> None:
+    """Print what became of a batch: a line a job, and below what failed why it did."""
+    table = plain_table("job", "status", "checks", "time", right=("time",))
+    for result in results:
+        checks = ", ".join(check.name if check.ok else f"{check.name} FAILED" for check in result.checks) or "-"
+        status = f"{result.status}, unchanged" if result.status == SKIPPED else result.status
+        style = "bold red" if result.status == FAILED else ""
+        table.add_row(shown(result.name), shown(status, style), shown(checks), f"{result.seconds:.1f} s")
+    console.print(table)
+    for result in results:
+        for check in result.checks:
+            if not check.ok:
+                console.print(shown(f"{result.name}: {check.name}: {check.text}"))
+    statuses = (DONE, SKIPPED, FAILED, STOPPED)
+    counts = {status: sum(result.status == status for result in results) for status in statuses}
+    summary = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
+    console.print(shown(f"{len(results)} jobs in {seconds:.1f} s: {summary}"))
+
+
+def show_batch_plan(console: Console, plan: BatchPlan) -> None:
+    """Print what a batch will take: a line a job, then bytes, time and room."""
+    table = plain_table("job", "from", "to", "checks", "bytes", "disk", right=("bytes", "disk"))
+    for planned in plan.jobs:
+        job = planned.job
+        cells = (job.name, job.source, job.target, ", ".join(job.checks) or "none")
+        figures = ("-", "-") if planned.problem else (size(planned.nbytes), size(planned.disk))
+        table.add_row(*map(shown, cells), *figures)
+    console.print(table)
+    for planned in plan.problems:
+        console.print(shown(f"{planned.job.name}: {planned.problem}"))
+    console.print(
+        shown(
+            f"{len(plan.jobs)} jobs: {size(plan.nbytes)} of tensors, up to {size(plan.disk)} to be written, about "
+            f"{plan.seconds:.0f} s at {size(plan.rate)}/s"
+        )
+    )
+    for system in plan.file_systems:
+        console.print(shown(f"{system.path}: {size(system.needed)} needed, {size(system.free)} free"))
 
 
 def show_description(console: Console, found: Mapping[str, Json]) -> None:

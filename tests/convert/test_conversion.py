@@ -88,6 +88,31 @@ def test_the_plan_is_announced_before_anything_is_written_and_progress_adds_up(s
     assert sum(told) == result.plan.nbytes
 
 
+@pytest.mark.parametrize("target", ["out", "m.bin"])
+def test_what_is_added_at_the_end_appears_together_with_the_output(source: Path, tmp_path: Path, target: str) -> None:
+    def finish(opened, folder: Path, plan, written) -> tuple[str, ...]:
+        assert not (tmp_path / target).exists()
+        assert set(written.files) == set(plan.files) == set(os.listdir(folder))
+        (folder / "more").write_text("more")
+        return ("more",)
+
+    (tmp_path / "place").mkdir()
+    convert(source, tmp_path / "place" / target, Options("uer", sync=False), finish=finish)
+    base = tmp_path / "place" if target == "m.bin" else tmp_path / "place" / target
+    assert (base / "more").read_text() == "more"
+    assert [name for name in os.listdir(tmp_path / "place") if name.startswith(".")] == []
+
+
+def test_an_output_of_a_batch_is_replaced_even_without_its_weights(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="is not replaced"):
+        run(source, tmp_path / "out", "uer", overwrite=True)
+    (tmp_path / "out" / "interlingua-provenance.json").write_text("{}")
+    run(source, tmp_path / "out", "uer", overwrite=True)
+    assert "pytorch_model.bin" in os.listdir(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("target", "names"),
     [

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from interlingua.errors import UsageError, printable
-from interlingua.formats.base import output_error, write_at
 from interlingua.verify.pages import chart as parity_chart
 from interlingua.verify.pages.chart import panels
+from interlingua.verify.pages.environment import template
+from interlingua.verify.pages.files import write_whole
 from interlingua.verify.pages.heat import HeatMap, heat_maps
 from interlingua.verify.pages.reading import (
     answers,
@@ -60,19 +57,7 @@ def write_page(outcome: Outcome, path: Path) -> None:
         UsageError: Jinja2 is not installed.
         OutputError: it cannot be written.
     """
-    data = page(outcome).encode("utf-8")
-    beside = path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}")
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            write_at(fd, 0, data)
-        finally:
-            os.close(fd)
-        beside.replace(path)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise output_error(problem, path) from problem
+    write_whole(path, page(outcome).encode("utf-8"))
 
 
 def page(outcome: Outcome) -> str:
@@ -81,24 +66,8 @@ def page(outcome: Outcome) -> str:
     Raises:
         UsageError: Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as problem:
-        hint = "Install it: pip install 'interlingua[parity]'."
-        raise UsageError("A page is made with Jinja2, which is not installed.", hint=hint) from problem
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
-    )
-    for function in (units, error, percent, distance, failing):
-        environment.globals[function.__name__] = function
-    text = (files("interlingua.verify.pages") / TEMPLATE).read_text(encoding="utf-8")
-    rendered: str = environment.from_string(text).render(_context(outcome))
-    return rendered
-
-
-def _shown(value: Any) -> Any:
-    """Return text so that it cannot change the direction of what is around it, nor be no text at all."""
-    return printable(value) if type(value) is str else value
+    functions = (units, error, percent, distance, failing)
+    return template(TEMPLATE, **{each.__name__: each for each in functions}).render(_context(outcome))
 
 
 def _context(outcome: Outcome) -> dict[str, Any]:

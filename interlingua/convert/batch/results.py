@@ -1,0 +1,37 @@
+"""Results of jobs as JSON: what the state keeps of a job, and what a batch prints for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, JobResult
+
+SCHEMA = 1
+"""Version of the JSON form: raised when a reader of the last one would go wrong."""
+
+
+def result_dict(result: JobResult) -> dict[str, Any]:
+    """Return a result ready for JSON."""
+    return {**asdict(result), "checks": [asdict(check) for check in result.checks], "outputs": dict(result.outputs)}
+
+
+def result_from_dict(value: Any) -> JobResult:
+    """Return the result that ``result_dict`` made.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    return JobResult(**{**value, "checks": tuple(CheckResult(**check) for check in value["checks"])})
+
+
+def batch_dict(results: Sequence[JobResult]) -> dict[str, Any]:
+    """Return what became of a batch, ready for JSON: counts by status, then every job."""
+    counts = {status: sum(result.status == status for result in results) for status in (DONE, SKIPPED, FAILED, STOPPED)}
+    return {
+        "schema": SCHEMA,
+        "ok": all(result.ok for result in results),
+        **counts,
+        "jobs": [result_dict(result) for result in results],
+    }

@@ -1,0 +1,427 @@
+"""Carry out a batch of jobs: what is unchanged is skipped, the rest is done by processes, the largest first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import TypeAlias
+
+from interlingua.convert.batch import processes as job_processes
+from interlingua.convert.batch.digests import (
+    DigestsStoppedError,
+    Stamp,
+    content_digest,
+    file_digests,
+    source_files,
+    stamp,
+)
+from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, Job, JobResult
+from interlingua.convert.batch.keys import job_key
+from interlingua.convert.batch.lock import batch_lock
+from interlingua.convert.batch.processes import Ended, JobProcess
+from interlingua.convert.batch.provenance import was_written_here
+from interlingua.convert.batch.state import BatchState
+from interlingua.convert.commit import clear_remains
+from interlingua.convert.source import Asked
+from interlingua.errors import FormatError, InterlinguaError, UsageError
+from interlingua.formats.base import output_error
+
+BASE_MEMORY = 256 << 20
+"""Bytes that a process takes whatever it converts: tensors are streamed."""
+
+PARITY_MEMORY = 6
+"""How many times the source's bytes a parity check takes: the models of two frameworks and the float64 oracle's."""
+
+HEED = 0.2
+"""Seconds after which a signal is heeded at the latest."""
+
+UNKNOWN = "unknown"
+"""This program's version where a caller does not say it."""
+
+NEVER = ""
+"""A key that no job has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a batch is carried out.
+
+    Attributes:
+        processes: jobs at a time; None: as many as there are cores.
+        fail_fast: start no job after one has failed.
+        resume: skip what is unchanged.
+        memory: bytes that all jobs at a time may take together, as far as that is known; None: no limit.
+        reports: folder for the pages of parity checks; None: none are written.
+        version: of this program: another one carries out everything again.
+    """
+
+    processes: int | None = None
+    fail_fast: bool = False
+    resume: bool = True
+    memory: int | None = None
+    reports: str | None = None
+    version: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job as it is handed to the process that carries it out.
+
+    Attributes:
+        job: the job.
+        digest: digest of its source's content; None where that could not be read.
+        fingerprint: of the source's model, where it is known already.
+        reports: folder for the page of its parity check; None: none.
+        version: of this program.
+    """
+
+    job: Job
+    digest: str | None = None
+    fingerprint: str | None = None
+    reports: str | None = None
+    version: str = UNKNOWN
+
+
+Work: TypeAlias = Callable[[Task], JobResult]
+"""Carries out a task; a function at the top of a module. It raises nothing."""
+
+Tell: TypeAlias = Callable[[Job, JobResult | None], None]
+"""Told of each job when it starts, without a result, and when it is over."""
+
+Prepare: TypeAlias = Callable[[Sequence[Job]], None]
+"""Makes sure that jobs can be carried out: that there is room for what they write, for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a job reads: its files with their stamps, and what is known of their content."""
+
+    stamps: Mapping[Path, Stamp]
+    digest: str | None = None
+    key: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(found.size for found in self.stamps.values())
+
+    @property
+    def unchanged(self) -> bool:
+        try:
+            return all(stamp(path) == found for path, found in self.stamps.items())
+        except FormatError:
+            return False
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    work: Work,
+    settings: Settings | None = None,
+    *,
+    folder: Path | None = None,
+    tell: Tell | None = None,
+    prepare: Prepare | None = None,
+) -> tuple[JobResult, ...]:
+    """Carry out jobs; return what became of each, in the order of the jobs.
+
+    SIGINT and SIGTERM end it in seconds: jobs that are not finished are ``STOPPED``, nothing half-written is
+    left, and the next batch goes on from there.
+
+    Args:
+        jobs: the jobs; no two of one name, or with one target.
+        work: carries out one of them.
+        settings: how.
+        folder: where the state is kept; None: the folder that all outputs are in.
+        tell: told of each job as it starts and ends.
+        prepare: shown the jobs that are not skipped, before the first of them starts; what it raises ends the batch.
+
+    Raises:
+        UsageError: two jobs have one name, or one target.
+        FormatError: the state is damaged.
+        OutputError: another batch is at work here, or the state cannot be written.
+    """
+    settings = settings or Settings()
+    refuse_collisions(jobs)
+    folder = folder or common_folder(jobs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, folder) from error
+    with ExitStack() as stack:
+        lock = stack.enter_context(batch_lock(folder))
+        state = stack.enter_context(BatchState(folder))
+        stopped = stack.enter_context(_signals())
+        batch = _Batch(jobs, work, settings, state, lock, stopped, tell or _tell_nobody)
+        return batch.run(prepare)
+
+
+def _tell_nobody(_job: Job, _result: JobResult | None) -> None:
+    pass
+
+
+def refuse_collisions(jobs: Sequence[Job]) -> None:
+    """Refuse jobs of one name, or with one target.
+
+    Raises:
+        UsageError: there are such.
+    """
+    for what, values in (
+        ("name", [job.name for job in jobs]),
+        ("target", [os.path.abspath(job.target) for job in jobs]),
+    ):
+        twice = next((value for value, count in Counter(values).items() if count > 1), None)
+        if twice is not None:
+            raise UsageError(f"Two jobs have the {what} {twice}.", hint="Give each its own.")
+
+
+def common_folder(jobs: Sequence[Job]) -> Path:
+    """Return the innermost folder that all outputs are in."""
+    parents = [os.path.dirname(os.path.abspath(job.target)) for job in jobs]
+    return Path(os.path.commonpath(parents)) if parents else Path.cwd()
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Yield what SIGINT and SIGTERM set; one that comes twice has the effect that it always has."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    seen: set[int] = set()
+
+    def heed(number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+        if number in seen:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
+        seen.add(number)
+
+    for number in before:
+        signal.signal(number, heed)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Batch:
+    """One run of a batch, from the first digest to the last result."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        work: Work,
+        settings: Settings,
+        state: BatchState,
+        lock: int,
+        stopped: threading.Event,
+        tell: Tell,
+    ) -> None:
+        self.jobs, self.work, self.settings, self.tell = jobs, work, settings, tell
+        self.state, self.lock, self.stopped = state, lock, stopped
+        self.count = settings.processes or available_cores()
+        self.inputs: dict[str, _Inputs] = {}
+        self.results: dict[str, JobResult] = {}
+        self.failed = False
+
+    def run(self, prepare: Prepare | None) -> tuple[JobResult, ...]:
+        try:
+            self.inputs = self._read_inputs()
+            left = [job for job in self.jobs if not self._skip(job)]
+            if prepare is not None and left:
+                prepare(left)
+            self._carry_out(left)
+        except DigestsStoppedError:
+            pass
+        for job in self.jobs:
+            self.results.setdefault(job.name, JobResult(job.name, STOPPED))
+        return tuple(self.results[job.name] for job in self.jobs)
+
+    # -- what is unchanged
+
+    def _read_inputs(self) -> dict[str, _Inputs]:
+        """Return what each job reads, by its name; content that is not known yet is hashed."""
+        sources = _files_of_sources(self.jobs)
+        files = {job.name: sources[_source_of(job)] for job in self.jobs}
+        golden = [Path(job.golden) for job in self.jobs if job.golden is not None]
+        wanted = [path for found in files.values() for path in found.values()]
+        stamps = _stamps([*wanted, *golden])
+        digests = file_digests([*wanted, *golden], self.state, self.count, self.stopped)
+        return {job.name: _inputs_of(job, files[job.name], stamps, digests, self.settings.version) for job in self.jobs}
+
+    def _skip(self, job: Job) -> bool:
+        """Skip a job where doing it again would change nothing; say whether it is skipped."""
+        kept = self.state.job(job.name) if self.settings.resume else None
+        if kept is None or self.inputs[job.name].key != kept.key:
+            return False
+        outputs = {_output_folder(job) / name: digest for name, digest in kept.result.outputs.items()}
+        if not outputs or file_digests(outputs, self.state, self.count, self.stopped) != outputs:
+            return False
+        report = kept.result.report if kept.result.report and os.path.isfile(kept.result.report) else None
+        if "parity" in job.checks and self.settings.reports is not None and report is None:
+            return False  # A page is asked for, and there is none.
+        checks = tuple(replace(check, seconds=0.0) for check in kept.result.checks)
+        self._finish(job, replace(kept.result, status=SKIPPED, checks=checks, seconds=0.0, nbytes=0, report=report))
+        return True
+
+    # -- what is not
+
+    def _carry_out(self, jobs: list[Job]) -> None:
+        left = sorted(jobs, key=lambda job: -self.inputs[job.name].nbytes)
+        processes: list[JobProcess[Task, JobResult]] = []
+        try:
+            while left or _busy(processes):
+                if self.stopped.is_set():
+                    break
+                if self.settings.fail_fast and self.failed:
+                    left.clear()
+                self._hand_out(left, processes)
+                for process in job_processes.waiting(processes, HEED):
+                    self._take(process.take())
+        finally:
+            unfinished = [process.task.job for process in processes if process.task is not None]
+            job_processes.end(processes)
+            for job in unfinished:
+                clear_remains(Path(job.target))
+
+    def _hand_out(self, left: list[Job], processes: list[JobProcess[Task, JobResult]]) -> None:
+        """Give jobs to processes that have none, as far as there is room."""
+        for dead in [process for process in processes if process.task is None and not process.alive]:
+            processes.remove(dead)
+            job_processes.end([dead])
+        while left and len(_busy(processes)) < self.count:
+            running = [process.task.job for process in processes if process.task is not None]
+            job = self._fitting(left, running)
+            if job is None:
+                return
+            left.remove(job)
+            process = next((process for process in processes if process.task is None), None)
+            if process is None:
+                process = JobProcess(self.work, self.lock)
+                processes.append(process)
+            self.tell(job, None)
+            process.give(self._task(job))
+
+    def _fitting(self, left: Sequence[Job], running: Sequence[Job]) -> Job | None:
+        """Return the first job for which there is memory; where nothing else runs, the first in any case."""
+        if self.settings.memory is None or not running:
+            return left[0]
+        room = self.settings.memory - sum(map(self._memory, running))
+        return next((job for job in left if self._memory(job) <= room), None)
+
+    def _memory(self, job: Job) -> int:
+        runs_models = {"parity", "golden"} & set(job.checks)
+        return BASE_MEMORY + (PARITY_MEMORY * self.inputs[job.name].nbytes if runs_models else 0)
+
+    def _task(self, job: Job) -> Task:
+        inputs = self.inputs[job.name]
+        # An output that a batch has made is a batch's to make again.
+        if self.state.job(job.name) is not None or was_written_here(Path(job.target)):
+            job = replace(job, options=replace(job.options, overwrite=True))
+        fingerprint = self.state.fingerprint(inputs.digest) if inputs.digest else None
+        return Task(job, inputs.digest, fingerprint, self.settings.reports, self.settings.version)
+
+    def _take(self, ended: Ended[Task, JobResult]) -> None:
+        job = ended.asked.job
+        if ended.answer is not None:
+            self._keep(job, ended.answer)
+            self._finish(job, ended.answer)
+            return
+        if self.stopped.is_set():
+            return  # Its process heard the signal, too.
+        clear_remains(Path(job.target))
+        text = f"The process that carried it out {ended.death}."
+        self._finish(job, JobResult(job.name, FAILED, (CheckResult("convert", False, text),), exit_code=1))
+
+    def _keep(self, job: Job, result: JobResult) -> None:
+        """Keep what a job did, so that it can be skipped next time."""
+        inputs = self.inputs[job.name]
+        if inputs.digest and result.fingerprint:
+            self.state.keep_fingerprint(inputs.digest, result.fingerprint)
+        if result.status != DONE or inputs.key is None or not inputs.unchanged:
+            if self.state.job(job.name) is not None:
+                self.state.keep_job(NEVER, result)  # Its output is still a batch's, and is not to be relied on.
+            return
+        for name, digest in result.outputs.items():
+            self.state.keep_digest(stamp(_output_folder(job) / name), digest)
+        self.state.keep_job(inputs.key, result)
+
+    def _finish(self, job: Job, result: JobResult) -> None:
+        self.failed |= not result.ok
+        self.results[job.name] = result
+        self.tell(job, result)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that are free for new work; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) << 10
+    except (OSError, LookupError, ValueError):
+        return None
+
+
+def _busy(processes: Sequence[JobProcess[Task, JobResult]]) -> list[JobProcess[Task, JobResult]]:
+    return [process for process in processes if process.task is not None]
+
+
+_Source: TypeAlias = tuple[str, Asked, bool]
+"""A source as a job reads it: its path, what is known of it, and whether it is a model."""
+
+
+def _source_of(job: Job) -> _Source:
+    return job.source, job.options.source, not job.options.keep_names
+
+
+def _files_of_sources(jobs: Sequence[Job]) -> dict[_Source, dict[str, Path]]:
+    """Return the files of each source, opened once; none where it cannot be opened: its jobs will say why."""
+    found: dict[_Source, dict[str, Path]] = {}
+    for source in dict.fromkeys(map(_source_of, jobs)):
+        try:
+            found[source] = source_files(Path(source[0]), source[1], model=source[2])
+        except (InterlinguaError, OSError, ValueError, LookupError):
+            found[source] = {}
+    return found
+
+
+def _stamps(paths: Collection[Path]) -> dict[Path, Stamp]:
+    found = {}
+    for path in paths:
+        try:
+            found[path] = stamp(path)
+        except FormatError:
+            continue
+    return found
+
+
+def _inputs_of(
+    job: Job, files: Mapping[str, Path], stamps: Mapping[Path, Stamp], digests: Mapping[Path, str], version: str
+) -> _Inputs:
+    golden = Path(job.golden) if job.golden is not None else None
+    paths = [*files.values(), *([golden] if golden else [])]
+    known = {path: stamps[path] for path in paths if path in stamps}
+    if not files or any(path not in digests for path in paths):
+        return _Inputs(known)
+    digest = content_digest({name: digests[path] for name, path in files.items()})
+    return _Inputs(known, digest, job_key(job, digest, digests[golden] if golden else None, version))
+
+
+def _output_folder(job: Job) -> Path:
+    """Return the folder that the paths of a job's outputs begin in."""
+    target = Path(job.target)
+    return target if target.is_dir() else target.parent
