@@ -44,7 +44,8 @@ SYSTEMS = {
     "mindnlp": System("mindspore", ("mindone",)),
     "mindformers": System("mindspore"),
 }
-"""Dialect -> where it is run. Nobody's implementation of the others can be installed from an index."""
+"""Dialect -> where it is run. No package has tf1's, keras-bert's, MindSpore's zoo's or MindFormers' own code in a form that
+runs today; ERNIE's dygraph package (paddle-ernie, a development release) is not among the references."""
 
 
 def system_of(dialect: str) -> System:
