@@ -44,7 +44,7 @@ SYSTEMS = {
     "mindnlp": System("mindspore", ("mindone",)),
     "mindformers": System("mindspore"),
 }
-"""Dialect -> where it is run. No package has tf1's, keras-bert's, MindSpore's zoo's or MindFormers' own code in a form that
+"""Dialect -> where it is run. No package has the code of tf1, keras-bert, MindSpore's zoo or MindFormers in a form that
 runs today; ERNIE's dygraph package (paddle-ernie, a development release) is not among the references."""
 
 
