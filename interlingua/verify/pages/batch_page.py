@@ -89,7 +89,8 @@ def batch_page(
         "results": [(result, *WORDS[result.status]) for result in results],
         "seconds": seconds,
     }
-    return template(TEMPLATE).render(context)
+    text: str = template(TEMPLATE).render(context)
+    return text
 
 
 def _summary(results: Sequence[JobResult]) -> str:

@@ -67,7 +67,8 @@ def page(outcome: Outcome) -> str:
         UsageError: Jinja2 is not installed.
     """
     functions = (units, error, percent, distance, failing)
-    return template(TEMPLATE, **{each.__name__: each for each in functions}).render(_context(outcome))
+    text: str = template(TEMPLATE, **{each.__name__: each for each in functions}).render(_context(outcome))
+    return text
 
 
 def _context(outcome: Outcome) -> dict[str, Any]:
