@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks.measure import Job, Row, in_turn, run
 from benchmarks.models import SIZES, Size, make_model
 from benchmarks.owners import OWNERS, code
+from interlingua.formats.base import Writer
 from interlingua.formats.registry import CONTAINERS, Container
 from interlingua.mappings.registry import DIALECTS
 from interlingua.verify.report import plain_table
@@ -41,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=[*SIZES, "all"], default="base")
     parser.add_argument("--containers", action="store_true", help="time containers instead of dialects")
+    parser.add_argument("--pairs", action="store_true", help="time every ordered pair of containers in one table")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="where the checkpoints are made (and kept)")
     arguments = parser.parse_args()
@@ -48,7 +50,7 @@ def main() -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="interlingua-bench-"))
     try:
         for size in SIZES.values() if arguments.size == "all" else (SIZES[arguments.size],):
-            bench = bench_containers if arguments.containers else bench_size
+            bench = bench_pairs if arguments.pairs else bench_containers if arguments.containers else bench_size
             bench(size, folder, arguments.runs, console)
     finally:
         if arguments.folder is None:
@@ -80,12 +82,53 @@ def bench_containers(size: Size, folder: Path, runs: int, console: Console) -> N
     for container in CONTAINERS.values():
         if not container.writes:
             continue
-        held = folder / f"bert-{size.name}-{container.name}"
-        if not held.exists():
-            subprocess.run([*PROGRAM, *keep_names(source, held, container.name), "-q"], check=True)
+        held = held_in(container, source, size, folder)
         jobs = container_jobs(source, weights_in(held, container), held, container, folder)
         gigabytes = source.stat().st_size / 1e9
         show(console, f"{container.title}, bert-{size.name}, {gigabytes:.2f} GB", in_turn(jobs, runs), "cp")
+
+
+def bench_pairs(size: Size, folder: Path, runs: int, console: Console) -> None:
+    """Print one table of all ways between two containers, each beside its bound."""
+    source, copy, made = make_model(size, folder) / "model.safetensors", folder / "copy", folder / "made"
+    written = [container for container in CONTAINERS.values() if container.writes]
+    held = {container.name: held_in(container, source, size, folder) for container in written}
+    ways = [(one, other) for one in written for other in written if one is not other]
+    jobs = [Job("cp", ["cp", str(source), str(copy)], copy)]
+    for one, other in ways:
+        arguments = keep_names(held[one.name], made, other.name)
+        jobs.append(Job(f"{one.name} -> {other.name}", [*PROGRAM, *arguments, "--no-sync", "-q"], made))
+    cp, *rows = in_turn(jobs, runs)
+    console.print(f"\nevery container to every other, bert-{size.name}; cp {cp.wall:.2f} s")
+    table = plain_table("way", "wall s", "bound s", "cpu s", "peak MB", "x cp", "")
+    missed = 0
+    for (_, other), row in zip(ways, rows, strict=True):
+        bound = (CHECKED if has_checksum(other) else COPIED) * cp.wall + START
+        missed += row.wall > bound
+        word = "over" if row.wall > bound else ""
+        times = (f"{row.wall:.2f}", f"{bound:.2f}", f"{row.cpu:.2f}", f"{row.memory / 1e6:.0f}", f"{row.ratio:.2f}")
+        table.add_row(row.name, *times, word)
+    console.print(table)
+    console.print(f"{len(rows) - missed} of {len(rows)} within their bound")
+
+
+COPIED, CHECKED, START = 1.3, 2.0, 0.3
+"""What a way may take: times of ``cp`` where bytes are copied and where a checksum is due; seconds to start."""
+
+
+def has_checksum(container: Container) -> bool:
+    """Say whether a container keeps checksums of its tensors."""
+    module = container.load()
+    writers = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Writer))
+    return any(writer.checksum is not None and writer.container == container.name for writer in writers)
+
+
+def held_in(container: Container, source: Path, size: Size, folder: Path) -> Path:
+    """Return a folder with the model in a container, making it where it is not there."""
+    held = folder / f"bert-{size.name}-{container.name}"
+    if not held.exists():
+        subprocess.run([*PROGRAM, *keep_names(source, held, container.name), "-q"], check=True)
+    return held
 
 
 def keep_names(source: Path, target: Path, container: str) -> list[str]:

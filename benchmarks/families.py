@@ -81,7 +81,8 @@ def config_of(family: Family, eps: float = 1e-12) -> Config:
         hidden_dropout_prob=0.25,
         attention_probs_dropout_prob=0.125,
         initializer_range=0.03,
-        pad_token_id=0,
+        # RoBERTa's begins as every RoBERTa's does: <s>, <pad>.
+        pad_token_id=1 if "roberta" in family.name else 0,
     )
 
 

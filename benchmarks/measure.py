@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -68,6 +69,7 @@ def run(job: Job) -> Run:
         RuntimeError: it failed, or did not do what it should.
     """
     _delete(job.target)
+    os.sync()  # What an earlier run left to be written must not be written while this one is timed.
     command = [sys.executable, "-I", "-S", "-c", LAUNCHER, *job.command]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     code, wall, cpu, memory = json.loads(done.stdout)

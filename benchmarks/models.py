@@ -1,4 +1,8 @@
-"""Checkpoints of real sizes with random weights, written once and reused."""
+"""Checkpoints of real sizes with random weights, written once and reused.
+
+The weights are drawn with the spread that training leaves in BERTs (0.04 in matrices and embeddings, gammas about 0.9),
+so that activations are of the order of 1 in every layer, and errors are those of trained models.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from interlingua.formats.base import TensorSpec, blocks, write_at
 from interlingua.formats.dtypes import FLOAT32
@@ -49,6 +54,16 @@ SIZES = {
 """``double`` is BERT-large's width with a little over twice its bytes: memory must not grow with it."""
 
 
+SPREAD = np.float32(0.04)
+GAMMA, GAMMA_SPREAD = np.float32(0.9), np.float32(0.1)
+
+
+def draw(rng: np.random.Generator, name: str, count: int) -> NDArray[np.float32]:
+    """Return values of a tensor as training leaves them."""
+    values = rng.standard_normal(count, np.float32)
+    return GAMMA + GAMMA_SPREAD * values if name.endswith("LayerNorm.weight") else SPREAD * values
+
+
 def make_model(size: Size, folder: Path) -> Path:
     """Return a Hugging Face folder with a BERT encoder and pooler of that size, making it where it is not there."""
     target = folder / f"bert-{size.name}-hf"
@@ -67,8 +82,7 @@ def make_model(size: Size, folder: Path) -> Path:
         for spec in specs:
             with writer.slot(spec.name) as slot:
                 for start, length in blocks(spec.nbytes):
-                    values = rng.standard_normal(length // 4, np.float32) * np.float32(0.02)
-                    write_at(slot.fd, slot.offset + start, values.tobytes())
+                    write_at(slot.fd, slot.offset + start, draw(rng, spec.name, length // 4).tobytes())
         writer.finish()
     config = {
         "architectures": ["BertModel"],

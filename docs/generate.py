@@ -17,6 +17,7 @@ from types import ModuleType
 import interlingua.mappings
 from interlingua.convert.batch.manifest_model import VERSION, manifest_schema
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
+from interlingua.mappings.conventions import Conventions
 from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
 from interlingua.mappings.registry import DIALECTS, conversions
 from interlingua.mappings.rules import Operation, PadRows, Rule, SplitHeads
@@ -181,6 +182,8 @@ def folder_table(dialect: Dialect, form: FolderForm) -> str:
         for name, (shard, index) in form.shards.items()
     ]
     rows += [("configuration", f"`{form.config}`"), ("vocabulary", f"`{form.vocabulary}`")]
+    if form.places:
+        rows.append(("byte-level vocabulary", listed(form.places.values())))
     if form.sidecars:
         rows.append(("carried along", listed(form.sidecars)))
     rows += [(f"metadata of {name}", coded(values)) for name, values in form.metadata.items() if not callable(values)]
@@ -293,16 +296,26 @@ def config_section(config: ConfigTable) -> str:
 def conventions_section(entry: Table) -> str:
     """Return how a dialect's system computes a family."""
     how = entry.conventions
-    epsilon = "the configuration's" if how.layer_norm_eps is None else f"always {how.layer_norm_eps:g}"
     values = (
         ("LayerNorm", LAYER_NORMS[how.layer_norm]),
-        ("epsilon", epsilon),
+        ("epsilon", epsilon(how)),
+        *((f"activation of {head}", act) for head, act in how.head_act.items()),
         ("added to masked scores", how.mask),
         ("positions", how.positions),
         ("embedding of the padding token", how.pad_row),
         ("source", how.source),
     )
     return f"### Forward\n\n{table(('what', 'how'), values)}"
+
+
+def epsilon(how: Conventions) -> str:
+    """Say which epsilon a system's LayerNorms have."""
+    text = "the configuration's" if how.layer_norm_eps is None else f"always {how.layer_norm_eps:g}"
+    if how.silent_eps is not None:
+        text += f", {how.silent_eps:g} where it is silent"
+    others = {} if how.embeddings_eps is None else {"the embeddings'": how.embeddings_eps}
+    others |= {f"that of {head}": value for head, value in how.head_eps.items()}
+    return text + "".join(f"; {what} always {value:g}" for what, value in others.items())
 
 
 # -- Markdown

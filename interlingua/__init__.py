@@ -37,8 +37,8 @@ def convert(
     """Convert a checkpoint; the arguments are the command line's options.
 
     Args:
-        src: a weights file, an index of shards, or a folder with either.
-        dst: a folder to make; or a weights file, where its name ends in a weights file's suffix.
+        src: a weights file, an index of shards, or a folder with either; or the URI of one, as a text.
+        dst: a folder to make; or a weights file, where its name ends in a weights file's suffix; or the URI of one.
         to: the output's dialect.
         check: read the output back and hold it against the source.
         dry_run: make the plan and write nothing.
@@ -94,7 +94,7 @@ def open(src: Path, **asked: Any) -> Checkpoint:  # noqa: A001
     """Open a checkpoint for reading, as a context manager.
 
     Args:
-        src: a weights file, an index of shards, or a folder with either.
+        src: a weights file, an index of shards, or a folder with either; or the URI of one, as a text.
         **asked: ``dialect``, ``family``, ``config``, ``vocabulary``, ``submodel``: what is known of it.
 
     Raises:

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from interlingua.convert.batch.jobs import Job, JobResult
+    from interlingua.convert.batch.schedule import Hire
     from interlingua.convert.conversion import Options as ConversionOptions
     from interlingua.convert.conversion import Result as ConversionResult
     from interlingua.convert.plan import Plan
@@ -94,7 +95,7 @@ def _asked(
 ) -> Asked:
     from interlingua.convert.source import Asked
 
-    return Asked(dialect, family, Path(config) if config else None, Path(vocab) if vocab else None, submodel)
+    return Asked(dialect, family, config or None, vocab or None, submodel)
 
 
 def _console(*, err: bool = False) -> Console:
@@ -172,11 +173,12 @@ def convert(src: str, dst: str, **options: Any) -> None:
     """Convert the checkpoint SRC to DST, in another dialect or container.
 
     SRC is a weights file, an index of shards, or a folder with either. DST is a folder to make; or a weights
-    file, where its name ends in a weights file's suffix.
+    file, where its name ends in a weights file's suffix. Both may be URIs (s3://, gs://, https://, hf://).
     """
     from interlingua.convert import conversion
     from interlingua.verify.written import check_weights
 
+    _refuse_memory(dst)
     asked = _asked(*(options[key] for key in ("dialect", "family", "config", "vocab", "submodel")))
     wanted = conversion.Options(
         to=options["to"],
@@ -201,6 +203,8 @@ def convert(src: str, dst: str, **options: Any) -> None:
                 from interlingua.verify.report import show_plan, show_summary
 
                 (show_plan if options["dry_run"] else show_summary)(_console(), plan)
+                if options["dry_run"] and "://" in dst:
+                    click.echo(f"\nwould be uploaded to {printable(dst)}")
             if not options["dry_run"]:
                 progress.start(plan.nbytes)
 
@@ -227,6 +231,11 @@ def convert(src: str, dst: str, **options: Any) -> None:
         if outcome is not None:
             _show_parity(outcome, {**options, "report": None, "verbose": False})
     sys.exit(outcome.exit_code() if outcome else 0)
+
+
+def _refuse_memory(dst: str) -> None:
+    if dst.startswith("memory://"):
+        raise UsageError(f"{dst}: this process's memory is gone when it ends.", hint="Python can write there.")
 
 
 def _parity_of(
@@ -534,6 +543,9 @@ def _status(words: str, silent: bool) -> Iterator[None]:
 )
 @click.option("--junit", type=click.Path(), metavar="FILE", help="Write JUnit XML: a test case a job and check.")
 @click.option("--report", type=click.Path(), metavar="FILE.html", help="Write a page, and one for each parity check.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Run the jobs on Dask: tcp://HOST:PORT, tls://HOST:PORT, or local."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -571,21 +583,33 @@ def _variables(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def _run_batch(jobs: tuple[Job, ...], folder: Path, options: dict[str, Any]) -> tuple[JobResult, ...]:
-    from interlingua.convert.batch.schedule import Settings, available_memory, run_batch
+    from interlingua.convert.batch.schedule import Settings, available_memory, hire_processes, run_batch
     from interlingua.convert.conversion import parse_size
     from interlingua.verify.jobs import run_job
 
+    scheduler = options["scheduler"]
+    hire = hire_processes if scheduler is None else _hire_dask(scheduler)
+    free = available_memory() if scheduler in (None, "local") else None  # Of other machines their workers say it.
     report = Path(options["report"]).absolute() if options["report"] else None
     settings = Settings(
         processes=options["count"],
         fail_fast=options["fail_fast"],
         resume=options["resume"],
-        memory=parse_size(options["memory"]) if options["memory"] else available_memory(),
+        memory=parse_size(options["memory"]) if options["memory"] else free,
         reports=str(report.with_suffix("")) if report else None,
         version=__version__,
     )
     with _BatchProgress(len(jobs), options["quiet"] or options["as_json"]) as progress:
-        return run_batch(jobs, run_job, settings, folder=folder, tell=progress.tell, prepare=_check_space)
+        return run_batch(jobs, run_job, settings, folder=folder, tell=progress.tell, prepare=_check_space, hire=hire)
+
+
+def _hire_dask(address: str) -> Hire:
+    from interlingua.convert.batch.dask_extra import require_dask
+
+    require_dask(address)
+    from interlingua.convert.batch.dask_workers import hire_dask
+
+    return partial(hire_dask, address)
 
 
 def _check_space(jobs: Sequence[Job]) -> None:

@@ -22,6 +22,9 @@ MARK = ".interlingua-"
 RANDOM = 16
 """Hexadecimal digits of that part."""
 
+STEM = 150
+"""Bytes of a destination's name that its staging folders' names begin with."""
+
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
@@ -94,9 +97,16 @@ def staging(destination: Destination) -> Iterator[Path]:
                 above.rmdir()  # Only where it is empty, so that nothing was written.
 
 
-def clear_remains(target: Path) -> None:
-    """Clear away what killed runs have left that were writing ``target``."""
-    _clear_remains(target.absolute().parent, _stem(target.name))
+def clear_remains(target: Path, *, alone: bool = False) -> None:
+    """Clear away what killed runs have left that were writing ``target``.
+
+    Args:
+        target: the output.
+        alone: whether it is certain that nobody is writing it. What is left is then cleared away on file systems
+            without locks, too, as many of those are that several machines share.
+    """
+    parent, stem = target.absolute().parent, _stem(target.name)
+    _clear_remains(parent, stem, alone=alone and len(os.fsencode(target.name)) <= STEM)
 
 
 def commit(folder: Path, destination: Destination, files: Sequence[str]) -> None:
@@ -182,7 +192,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _stem(name: str) -> str:
     """Return how the names of a destination's staging folders begin; short enough for any file system."""
-    return f".{os.fsencode(name)[:150].decode('utf-8', 'ignore')}{MARK}"
+    return f".{os.fsencode(name)[:STEM].decode('utf-8', 'ignore')}{MARK}"
 
 
 def _remove(folder: Path) -> None:
@@ -193,7 +203,7 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clear_remains(parent: Path, stem: str) -> None:
+def _clear_remains(parent: Path, stem: str, *, alone: bool = False) -> None:
     for folder in parent.glob(glob.escape(stem) + "[0-9a-f]" * RANDOM):
         with contextlib.suppress(OSError):
             if folder.is_symlink():
@@ -201,10 +211,21 @@ def _clear_remains(parent: Path, stem: str) -> None:
                 continue
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                if _unlocked(fd, alone):
+                    shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(fd)
+
+
+def _unlocked(fd: int, where_there_are_no_locks: bool) -> bool:
+    """Lock a folder; say whether it was free, or what is to be said of it where the file system has no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return where_there_are_no_locks
+    return True
 
 
 def _is_empty_folder(path: Path) -> bool:

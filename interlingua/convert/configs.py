@@ -118,10 +118,13 @@ def complete(
     if "types" not in family.sizes:
         result["type_vocab_size"] = 0
     if "use_task_id" in family.values:
-        result["use_task_id"] = "tasks" in match.sizes
+        # Who says nothing computes with what is stored; some store what they say they do not compute with.
+        result["use_task_id"] = "tasks" in match.sizes and values.get("use_task_id") is not False
     if padding is not None:
         result.setdefault("pad_token_id", padding)
     notes = _spare_rows(sizes["vocab_size"], tokens)
+    if result.get("use_task_id") and "use_task_id" in match.table.config.keys and "use_task_id" not in values:
+        notes.append("Nothing states use_task_id: there is a task embedding, and it is taken to be computed with.")
     inferred = [f"{key} {size}" for key, size in sizes.items() if key not in values and key not in fallback]
     if inferred:
         notes.append(f"Read off the shapes: {', '.join(inferred)}.")

@@ -14,11 +14,13 @@ from interlingua.convert.commit import Destination, commit, staging
 from interlingua.convert.execute import Lost, Written, execute
 from interlingua.convert.keep_names import plan_keep_names
 from interlingua.convert.locate import PROVENANCE, find_weights
-from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, Plan
+from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, ZEROS, Plan
 from interlingua.convert.planning import Wanted, make_plan
+from interlingua.convert.remote.uploads import upload_to
+from interlingua.convert.remote.uris import Uri, resolve
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import find_dtype
-from interlingua.convert.stream import Readers
+from interlingua.convert.stream import Readers, fetched_ahead
 from interlingua.errors import FormatError, OutputError, UsageError
 from interlingua.formats import registry as containers
 from interlingua.formats.base import Reader
@@ -68,13 +70,13 @@ class Result:
 
     Attributes:
         plan: what it had to do.
-        path: where the output is; None after a dry run.
+        path: where the output is, or its URI; None after a dry run.
         lost: what narrowing casts lost.
         checked: whether the output was held against the source.
     """
 
     plan: Plan
-    path: Path | None
+    path: Path | str | None
     lost: tuple[Lost, ...]
     checked: bool
 
@@ -93,8 +95,9 @@ def convert(
     """Convert a checkpoint.
 
     Args:
-        source: a weights file, an index of shards, or a folder with either.
-        target: a folder to make; or a weights file, where the name ends in a container's suffix.
+        source: a weights file, an index of shards, or a folder with either; or the URI of one, as a text.
+        target: a folder to make; or a weights file, where the name ends in a container's suffix; or the URI of one,
+            as a text: then it is made in a temporary folder, and uploaded when it is whole.
         options: what is asked.
         dry_run: make the plan and stop.
         check: holds the output against the source once it is in place.
@@ -111,23 +114,44 @@ def convert(
     """
     if options.to is not None:
         dialects.find(options.to)
-    with open_checkpoint(source, options.source, model=not options.keep_names) as opened:
-        plan, destination = _plan(opened, Path(target), options)
+    place = resolve(target)
+    with contextlib.ExitStack() as stack:
+        upload = None if isinstance(place, Path) else stack.enter_context(upload_to(place))
+        opened = stack.enter_context(open_checkpoint(source, options.source, model=not options.keep_names))
+        plan, destination = _plan(opened, upload.path if upload else Path(target), options)
         if not dry_run:
-            _refuse_self(opened, destination, plan)
-            destination.check(plan.files)
-            _refuse_strangers(destination)
+            if upload is None:
+                _refuse_self(opened, destination, plan)
+                destination.check(plan.files)
+                _refuse_strangers(destination)
+            else:
+                _refuse_itself(opened, upload.uri, destination, plan)
+                upload.check(single_file=destination.single_file, overwrite=options.overwrite, nbytes=plan.nbytes)
         if announce is not None:
             announce(plan)
         if dry_run:
             return Result(plan, None, (), False)
+        _check_space(opened, plan)
         with _readers(opened, plan) as readers, staging(destination) as folder:
-            written = execute(plan, readers, folder, verify=check is not None, progress=progress)
+            steps = [step for output in plan.outputs for step in output.steps]
+            with fetched_ahead(steps, readers):
+                written = execute(plan, readers, folder, verify=check is not None, progress=progress)
             more = finish(opened, folder, plan, written) if finish is not None else ()
-            commit(folder, destination, (*written.files, *more))
+            files = (*written.files, *more)
+            commit(folder, destination, files)
         if check is not None:
             check(opened, destination.path, plan, written)
-        return Result(plan, destination.path, written.lost, check is not None)
+        if upload is not None:
+            upload.send(files, overwrite=options.overwrite, verify=check is not None)
+        return Result(plan, str(upload.uri) if upload else destination.path, written.lost, check is not None)
+
+
+def _check_space(opened: Checkpoint, plan: Plan) -> None:
+    """Raise FormatError where what a plan reads of a source that is elsewhere has no room here."""
+    if opened.place.mirror is not None:
+        pieces = [piece for output in plan.outputs for step in output.steps for piece in step.pieces]
+        needed = sum(piece.nbytes for piece in pieces if piece.origin != ZEROS)
+        opened.place.mirror.check_space(min(needed, opened.place.mirror.missing()))
 
 
 def _plan(opened: Checkpoint, target: Path, options: Options) -> tuple[Plan, Destination]:
@@ -203,6 +227,15 @@ def _refuse_self(opened: Checkpoint, destination: Destination, plan: Plan) -> No
         sources |= {above for path in sources for above in path.parents}
     for taken in sorted(targets & sources):
         raise OutputError(f"{taken}: the source is there.", hint="Choose another place for the output.")
+
+
+def _refuse_itself(opened: Checkpoint, uri: Uri, destination: Destination, plan: Plan) -> None:
+    """Refuse an upload that would take its own source away."""
+    sources = {opened.shown(path) for path in (opened.path, *opened.files)}
+    targets = {f"{uri.parent}/{name}" for name in plan.files} if destination.single_file else {str(uri)}
+    for taken in sorted(targets):
+        if any(source == taken or source.startswith(f"{taken}/") for source in sources):
+            raise OutputError(f"{taken}: the source is there.", hint="Choose another place for the output.")
 
 
 def _refuse_strangers(destination: Destination) -> None:

@@ -47,7 +47,7 @@ def plan_keep_names(source: Checkpoint, container: Container, file: str, dtype: 
         else:
             steps.append(cast_step(Step(spec, (whole(SOURCE, spec),)), dtype))
     return Plan(
-        source=str(source.path),
+        source=source.name,
         origin=None,
         target=None,
         family=None,

@@ -7,14 +7,19 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from interlingua.errors import FormatError, OutputError
+from interlingua.convert.remote.uris import Uri
+from interlingua.errors import FormatError, InterlinguaError, OutputError
 from interlingua.formats.archive import open_archive, sniff_archive
 from interlingua.formats.registry import describe_unknown, probe, sniff
 from interlingua.mappings.registry import DIALECTS
+
+if TYPE_CHECKING:
+    from interlingua.convert.remote.mirror import Mirror
 
 RESIDUE = "interlingua.residue.safetensors"
 """File name of the residue, which is never taken for the weights."""
@@ -42,26 +47,72 @@ class Place:
     Attributes:
         weights: the file, folder or prefix that holds the weights.
         folder: the folder that holds what belongs to them.
-        close: removes what was unpacked for it.
+        close: removes what was unpacked for it, or mirrored.
         unpacked: where the archive was unpacked that it comes from; None where it comes from none.
+        path: what was asked for: as it was, or in a mirror of what is elsewhere.
+        mirror: the mirror of what is elsewhere; None where it is here.
     """
 
     weights: Path
     folder: Path
     close: Callable[[], None]
     unpacked: Path | None = None
+    path: Path = Path()
+    mirror: Mirror | None = None
+
+    def shown(self, text: str | os.PathLike[str]) -> str:
+        """Return a path, or a text with paths, as a user knows them.
+
+        What comes out of an archive has its name in there behind the archive's, and what is elsewhere its URI.
+        """
+        shown = os.fspath(text)
+        if self.unpacked is not None:
+            shown = _renamed(shown, self.unpacked, f"{self.path}:", f"{self.path}")
+        if self.mirror is not None:
+            shown = _renamed(shown, self.mirror.folder, self.mirror.uri.rstrip("/") + "/", self.mirror.uri)
+        return shown
+
+    def rename(self, error: BaseException) -> None:
+        """Have an error name files as a user knows them."""
+        if isinstance(error, InterlinguaError):
+            error.message = self.shown(error.message)
+            error.hint = error.hint and self.shown(error.hint)
 
 
-def locate(path: Path) -> Place:
-    """Find the weights that a path stands for; an archive is unpacked as far as needed.
+def _renamed(text: str, folder: Path, start: str, whole: str) -> str:
+    return text.replace(f"{folder}{os.sep}", start).replace(str(folder), whole)
+
+
+def locate(source: Path | Uri) -> Place:
+    """Find the weights that a path or a URI stands for; an archive is unpacked as far as needed.
+
+    Of what is elsewhere a mirror is made, whose files are fetched as they are read.
 
     Raises:
-        FormatError: there is none, or there are several and nothing tells them apart; or the archive is hostile.
+        FormatError: there is none, or there are several and nothing tells them apart; or the archive is hostile;
+            or what is elsewhere cannot be reached.
+        UsageError: the packages that reaching it takes are not installed.
     """
+    if isinstance(source, Path):
+        return _locate(source)
+    from interlingua.convert.remote.mirror import open_mirror
+
+    with ExitStack() as stack:
+        mirror = stack.enter_context(open_mirror(source))
+        try:
+            found = _locate(mirror.path)
+        except InterlinguaError as error:
+            Place(mirror.path, mirror.folder, mirror.close, mirror=mirror).rename(error)
+            raise
+        stack.callback(found.close)
+        return replace(found, close=stack.pop_all().close, mirror=mirror)
+
+
+def _locate(path: Path) -> Place:
     if os.path.isfile(path) and sniff(path) is None and sniff_archive(probe(path)):
         return _unpacked(path)
     weights = find_weights(path)
-    return Place(weights, _folder_of(weights), lambda: None)
+    return Place(weights, _folder_of(weights), lambda: None, path=path)
 
 
 def find_weights(path: Path) -> Path:
@@ -148,7 +199,7 @@ def _unpacked(path: Path) -> Place:
                     hint="Set TMPDIR to a place with more room, or unpack it yourself and name the folder.",
                 ) from error
         weights = _in_archive(folder, path)
-        return Place(weights, _folder_of(weights), stack.pop_all().close, folder)
+        return Place(weights, _folder_of(weights), stack.pop_all().close, folder, path)
 
 
 def _needed(sizes: dict[str, int]) -> list[str]:

@@ -6,9 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from interlingua.convert.configs import spell
+from interlingua.convert.configs import parse, spell
 from interlingua.convert.documents import to_json, to_text
 from interlingua.convert.folding import GAMMA, fold
+from interlingua.convert.missing import (
+    begins_behind,
+    fillings,
+    has_to_be_made,
+    measured,
+    refuse_other_padding,
+    shape_of,
+    zeros_of,
+)
 from interlingua.convert.plan import (
     CONFIG,
     FILES,
@@ -23,7 +32,7 @@ from interlingua.convert.plan import (
     Step,
     Text,
 )
-from interlingua.convert.residue import FILE_NAME, STRINGS, Entry, key_of, metadata_of
+from interlingua.convert.residue import FILE_NAME, NAME, STRINGS, Entry, key_of, metadata_of
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.stated_settings import Stated, stated_settings
 from interlingua.convert.steps import cast_step, row_bytes, step_between, whole
@@ -34,11 +43,13 @@ from interlingua.formats.dtypes import STRING, UINT8, DType
 from interlingua.formats.registry import Container
 from interlingua.formats.trackable_graph import GRAPH_KEY
 from interlingua.mappings.config import Config, Json
-from interlingua.mappings.conventions import FOLDED, differences
+from interlingua.mappings.conventions import FOLDED, computed_eps, differences
 from interlingua.mappings.dialect import EVERYWHERE, Dialect, Facts, Table, no_settings
 from interlingua.mappings.match import Found, Match, listing
 from interlingua.mappings.rules import Operation, Rule, splits
 from interlingua.mappings.schema import ENCODER, TASK_TYPES, CanonicalTensor, Family, template
+
+EPSILON = "layer_norm_eps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class _Planner:
         self.entries: list[tuple[Entry, Step]] = []
         self.factor: float | None = None
         self.unfolded: set[str] = set()
+        self.spelled: dict[str, Json] = {}
         self.notes: list[str] = list(match.notes)
         self.returning = set(match.leftovers) if self.same and not match.root else self._kept_tensors()
 
@@ -126,6 +138,7 @@ class _Planner:
     def plan(self) -> Plan:
         steps, ties = self._weights()
         steps += self._restored({step.target.name for step in steps} | set(ties))
+        steps += self._filled({step.target.name for step in steps})
         texts, config_steps = self._config()
         outputs = list(self._weight_files(steps, ties))
         texts += self._index(outputs)
@@ -133,7 +146,8 @@ class _Planner:
         outputs += config_steps + companions
         texts += more
         self._carry_on()
-        kept = tuple(Kept(entry.name, step.target.nbytes, entry.reason) for entry, step in self.entries)
+        things = ((entry, step) for entry, step in self.entries if entry.kind != NAME)
+        kept = tuple(Kept(entry.name, step.target.nbytes, entry.reason) for entry, step in things)
         if self.wanted.residue == "error" and kept:
             names = [entry.name for entry in kept]
             raise MappingError(
@@ -146,7 +160,7 @@ class _Planner:
         self._note_conventions()
         _refuse_clashes(self.source, [*(output.path for output in outputs), *(text.path for text in texts)])
         return Plan(
-            source=str(self.source.path),
+            source=self.source.name,
             origin=self.match.dialect.name,
             target=self.wanted.dialect.name,
             family=self.table.family.name,
@@ -172,14 +186,20 @@ class _Planner:
             if self._comes_back_tied(canonical, tensor):
                 owner = tensor.tied_to
             found = self.match.tensors.get(owner or canonical)
+            if found is None and has_to_be_made(self.table, canonical, self.returned):
+                first, *others = self._made(canonical, tensor)
+                steps += [first] if self.shares else [first, *others]
+                ties |= {step.target.name: first.target.name for step in others} if self.shares else {}
             if found is None or tensor.part not in (ENCODER, *self.match.heads, *self.named):
                 continue
             rule = self.table.rule(canonical, self.named) if tensor.part in (ENCODER, *self.named) else None
-            if rule is None:
+            if rule is None or (canonical in self.idle and not self.same):
                 if canonical in self.match.tensors and owner is None:
                     self._leave_tensor(canonical, tensor)
                 continue
             native, *copies = self._names(rule, canonical)
+            if found.rule.remembered and not self.same:
+                self._remember(found.native, canonical)
             if owner is not None and self.shares:
                 ties |= dict.fromkeys((native, *copies), natives[owner])
             elif owner is None or rule.always:
@@ -210,10 +230,37 @@ class _Planner:
         for copy in found.copies:
             self._leave(copy, reason)
 
+    def _made(self, canonical: str, tensor: CanonicalTensor) -> list[Step]:
+        """Return zeros for a tensor that the source's system does without and the target's has, under each name."""
+        config, rule = self.source.completed.config, self.table.rule(canonical, self.named)
+        shape = shape_of(self.table, tensor.shape, config)
+        if rule is None:
+            raise LookupError(f"{canonical} is needed, and has no rule")
+        shape = rule.operation.native_shape(shape, config.num_attention_heads) if rule.operation else shape
+        self.notes.append(f"{canonical} is zeros: {self.match.dialect.title} has none, and computes without.")
+        return [zeros_of(native, self._dtype, shape, canonical) for native in self._names(rule, canonical)]
+
+    def _filled(self, taken: set[str]) -> list[Step]:
+        """Return zeros for what the target's model always has, and no other system knows."""
+        due = fillings(self.table, self.match.tensors, self.source.completed.config)
+        made = [zeros_of(name, self._dtype, shape) for name, shape in due.items() if name not in taken]
+        if made:
+            names = listing([step.target.name for step in made])
+            self.notes.append(f"{self.wanted.dialect.title}'s model has {names}, which the source has not: zeros.")
+        return made
+
+    @property
+    def _dtype(self) -> DType:
+        """The element type of what is made: the word embedding's, as it is written."""
+        spec = self.source.tensors[next(iter(self.match.tensors.values())).native]
+        return self.wanted.dtype or spec.dtype
+
     def _refuse_lacking(self) -> None:
         """Refuse a model without a tensor that the target's code would then fill at random."""
+        refuse_other_padding(self.table, self.match, self.source.completed.config, self.wanted.dialect.title)
         every = (name for name, _ in self.table.family.instances(self.match.layers))
-        lacking = [name for name in every if template(name) in self.table.needs and name not in self.match.tensors]
+        needs = self.table.needs - self.table.family.neutral
+        lacking = [name for name in every if template(name) in needs and name not in self.match.tensors]
         if lacking:
             raise MappingError(
                 f"{self.wanted.dialect.title} computes with {listing(lacking)}, which the source has not.",
@@ -227,9 +274,19 @@ class _Planner:
         A name under which something else comes back (see ``Rule.copies``) is not among them.
         """
         native, *copies = (self.table.spell(name, canonical, self.named) for name in (rule.native, *rule.copies))
+        if rule.remembered:
+            native = self.remembered.get(canonical, native)
         every = self.shares or not self.source.ties or rule.always or native in self.returning
         names = [name for name in (native, *(copies if every else ())) if name not in self.returning]
         return names or [native]
+
+    @cached_property
+    def idle(self) -> frozenset[str]:
+        """Tensors of the model that are stored and, by its configuration, not computed with.
+
+        A system that is told so makes no place for them; one that is not would compute with them.
+        """
+        return frozenset({TASK_TYPES} if self.source.completed.config.use_task_id is False else ())
 
     def _why_not(self, canonical: str, tensor: CanonicalTensor) -> str:
         """Say why the target has no place for a tensor of the model.
@@ -238,13 +295,16 @@ class _Planner:
             MappingError: without it, the encoder would compute something else.
         """
         title = self.wanted.dialect.title
+        if canonical in self.idle:
+            return "the source's configuration says that it is not computed with"
         if tensor.part != ENCODER:
             untied = [t.name for t in self.table.family.tensors if t.part == tensor.part and t.tied_to]
             apart = any(self.table.rule(name, self.match.heads) is None for name in untied)
             which = " that is not tied to the word embedding" if apart and tensor.part in self.table.heads else ""
             return f"{title} has no {tensor.part.replace('_', ' ')} head{which}"
         if canonical in self.match.table.family.severable:
-            self.notes.append(f"{canonical} is left out: {title} has none, and computes without what it adds.")
+            much = measured(self.source, self.match.tensors[canonical].native)
+            self.notes.append(f"{canonical} is left out: {title} has none, and computes without what it adds, {much}.")
             return f"{title} has no such embedding"
         raise MappingError(
             f"{title} has no {canonical}, and without it the encoder would compute something else.",
@@ -256,10 +316,15 @@ class _Planner:
         """Return the step from one native tensor to another, operations that cancel taken out."""
         spec, undo = self.source.tensors[found.native], found.rule.operation
         step = step_between(spec, undo, do, ours, canonical, self.attention_heads if splits(do) else 1)
-        pieces = tuple(self._padding(step.target, piece) if piece.origin == ZEROS else piece for piece in step.pieces)
+        pieces = tuple(self._padding(step, piece) if piece.origin == ZEROS else piece for piece in step.pieces)
         step = replace(step, pieces=pieces)
+        if pieces[0].origin == ZEROS and begins_behind(undo):
+            rows, title = begins_behind(undo), self.match.dialect.title
+            self.notes.append(
+                f"The first {rows} rows of {ours} are zeros: {title} has none, and padding alone reads them."
+            )
         if pieces[0].origin == SOURCE and pieces[0].start:
-            self._keep_dropped_rows(spec, pieces[0].start)
+            self._keep_dropped_rows(spec, pieces[0].start, canonical)
         if canonical.endswith(GAMMA):
             step = self._folded(step, spec, canonical)
         fixed = self.table.rows.get(canonical)
@@ -287,16 +352,22 @@ class _Planner:
         """The model's number of attention heads."""
         return self.source.completed.config.num_attention_heads
 
-    def _keep_dropped_rows(self, spec: TensorSpec, cut: int) -> None:
+    def _keep_dropped_rows(self, spec: TensorSpec, cut: int, canonical: str) -> None:
         kept = TensorSpec(spec.name, spec.dtype, (cut // row_bytes(spec), *spec.shape[1:]))
         reason = f"rows that {self.wanted.dialect.title} does not have"
-        self._keep("rows", spec.name, reason, kept, (Piece(SOURCE, spec.name, 0, cut),))
+        self._keep("rows", spec.name, reason, kept, (Piece(SOURCE, spec.name, 0, cut),), canonical)
 
-    def _padding(self, target: TensorSpec, zeros: Piece) -> Piece:
-        """Return where the rows in front of a tensor come from: what an earlier conversion kept, else zeros."""
+    def _padding(self, step: Step, zeros: Piece) -> Piece:
+        """Return where the rows in front of a tensor come from: what an earlier conversion kept, else zeros.
+
+        A system that has the tensor under several names has the same rows under each.
+        """
+        target = step.target
         before = zeros.nbytes // row_bytes(target)
         if self.source.residue is not None:
-            entry = self.source.residue.of(self.wanted.dialect.name, "rows").get(target.name)
+            rows = self.source.residue.of(self.wanted.dialect.name, "rows")
+            same = (entry for entry in rows.values() if entry.canonical == step.canonical)
+            entry = rows.get(target.name) or next(same, None)
             if entry is not None:
                 spec = self.source.residue.reader.tensors[entry.key]
                 if (spec.dtype, spec.shape) == (target.dtype, (before, *target.shape[1:])):
@@ -393,9 +464,10 @@ class _Planner:
         self.notes += completed.notes
         name = self.form.config
         base, original = self._config_base(name)
-        config = self._config_with_returned(completed.config)
+        config = self._config_with_returned(completed.config, base)
         native, unsaid = spell(config, self.wanted.dialect, self.table, self.named, self._main_dtype(), base)
         self.notes += unsaid
+        self.spelled = parse(native, self.table.config, name)
         if not self.same and self.source.config_path is not None and self._is_own_config():
             path = self.source.config_path
             spec = TensorSpec(path.name, UINT8, (path.stat().st_size,))
@@ -405,13 +477,17 @@ class _Planner:
             return [], [original]
         return [Text(name, to_text(native, name))], []
 
-    def _config_with_returned(self, config: Config) -> Config:
-        """Return the configuration with what tensors say that come back from the residue."""
+    def _config_with_returned(self, config: Config, base: Mapping[str, Json]) -> Config:
+        """Return the configuration with what tensors say that come back from the residue.
+
+        A task embedding came from a model that computed with it, unless its own configuration, ``base``, denies it.
+        """
         entry = self.returned.get(TASK_TYPES)
         if entry is None or self.source.residue is None:
             return config
         rows = self.source.residue.reader.tensors[entry.key].shape[0]
-        return replace(config, task_type_vocab_size=rows, use_task_id=True)
+        used = parse(base, self.table.config, "the configuration kept as residue").get("use_task_id") is not False
+        return replace(config, task_type_vocab_size=rows, use_task_id=used)
 
     def _misses_pooler(self) -> bool:
         """Say whether the system's class for the model has a pooler that the model lacks."""
@@ -446,8 +522,7 @@ class _Planner:
         return form.recognises(native) and form.claims(native) is not False
 
     def _main_dtype(self) -> str:
-        spec = self.source.tensors[next(iter(self.match.tensors.values())).native]
-        return (self.wanted.dtype or spec.dtype).name
+        return self._dtype.name
 
     def _companions(self, steps: list[Step]) -> tuple[list[Output], list[Text]]:
         """Return the vocabulary, the sidecars, and what else the target's users expect."""
@@ -457,8 +532,9 @@ class _Planner:
             return outputs, texts
         for name in source.sidecars:
             size = (source.folder / name).stat().st_size
-            if self.same or name in EVERYWHERE or self.match.dialect.name in self.form.kin:
-                outputs.append(_file(name, Piece(FILES, name, 0, size), size))
+            common = self.source_form.commonly(name)
+            if self.same or common in EVERYWHERE or self.match.dialect.name in self.form.kin:
+                outputs.append(_file(self.form.places.get(common, common), Piece(FILES, name, 0, size), size))
             else:
                 spec = TensorSpec(name, UINT8, (size,))
                 reason = f"a file that {self.wanted.dialect.title} has no use for"
@@ -543,7 +619,8 @@ class _Planner:
             tokens=listed.tokens if listed else None,
             lower_case=suggested if settings.lower_case is None else settings.lower_case,
             pieces=self.source.vocabulary is not None and listed is None,
-            byte_level=self.source.vocabulary is None and set(EVERYWHERE) <= set(self.source.sidecars),
+            byte_level=self.source.vocabulary is None
+            and set(EVERYWHERE) <= set(map(self.source_form.commonly, self.source.sidecars)),
             tokenizer=settings,
         )
 
@@ -559,6 +636,19 @@ class _Planner:
             kind = STRINGS if kind == "tensor" else kind
         kept = TensorSpec(native, UINT8, (spec.nbytes,)) if spec.dtype is STRING else spec
         self._keep(kind, native, reason, kept, (whole(SOURCE, spec),), canonical)
+
+    def _remember(self, native: str, canonical: str) -> None:
+        """Keep what a tensor is called, where the dialect's table would call it otherwise on the way back."""
+        name = native.removeprefix(self.match.root)
+        if name != self.match.table.spell(self.match.tensors[canonical].rule.native, canonical, self.match.heads):
+            self._keep(NAME, name, "what it is called", TensorSpec(name, UINT8, (0,)), (), canonical)
+
+    @cached_property
+    def remembered(self) -> Mapping[str, str]:
+        """What the target's tensors were called when an earlier conversion read them, by canonical name."""
+        residue = self.source.residue
+        kept = residue.of(self.wanted.dialect.name, NAME).values() if residue else ()
+        return {entry.canonical: entry.name for entry in kept}
 
     def _keep(
         self, kind: str, name: str, reason: str, spec: TensorSpec, pieces: tuple[Piece, ...], canonical: str = ""
@@ -587,14 +677,23 @@ class _Planner:
         families = {**earlier, self.match.dialect.name: self.match.table.family.name}
         return Output(FILE_NAME, "safetensors", steps, metadata=metadata_of(entries, families))
 
+    def _epsilons(self) -> tuple[float, float]:
+        """Return the epsilons that the layers compute with in the source's and in the target's system."""
+        default = self.source.completed.config.layer_norm_eps
+        sides = ((self.match.table, self.source.stated), (self.table, self.spelled))
+        ours, theirs = (
+            computed_eps(table.conventions, values.get(EPSILON) if EPSILON in table.config.keys else None, default)
+            for table, values in sides
+        )
+        return ours, theirs
+
     def _note_conventions(self) -> None:
-        epsilon = self.source.completed.config.layer_norm_eps
         if self.factor is not None:
             self.notes.append(FOLDED.format(factor=self.factor))
         elif self.unfolded:
             self.notes.append("LayerNorm's gammas are what they were before they were multiplied.")
         else:
-            self.notes += differences(self.match.table.conventions, self.table.conventions, epsilon)
+            self.notes += differences(self.match.table.conventions, self.table.conventions, *self._epsilons())
         if self.table.family is not self.match.table.family:
             self.notes.append(f"A {self.match.table.family.name} is written as a {self.table.family.name}.")
         if self._misses_pooler():

@@ -9,8 +9,9 @@ the file: ``key`` (its name in the file), ``kind``, ``dialect`` (whose it is), `
 Kinds: ``tensor``, a tensor by its native name; ``rows``, the first rows of the native tensor ``name``, which
 the canonical one lacks; ``file``, the bytes of a file of the folder; ``config``, the bytes of the dialect's
 own configuration; ``folded``, a LayerNorm's gamma as it was before ``--preserve outputs`` changed it;
-``strings``, how TensorFlow encodes a string tensor; ``foreign``, a tensor that a trainer kept beside the model:
-carried on, never put back.
+``strings``, how TensorFlow encodes a string tensor; ``name``, without data, what the source called the tensor
+``canonical`` where its system's users choose among several names; ``foreign``, a tensor that a trainer kept beside
+the model: carried on, never put back.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ FILE_NAME = RESIDUE
 FORMAT = "interlingua-residue"
 VERSION = "1"
 FOLDED_KIND = "folded"
-KINDS = ("tensor", "rows", "strings", "file", "config", FOLDED_KIND, "foreign")
+NAME = "name"
+KINDS = ("tensor", "rows", "strings", "file", "config", FOLDED_KIND, NAME, "foreign")
 STRINGS = "strings"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from interlingua.convert.bfloat16 import Bfloat16Reader
 from interlingua.convert.configs import Completed, complete, parse, table_of
 from interlingua.convert.documents import read_object
-from interlingua.convert.locate import Place, listed, locate
+from interlingua.convert.locate import SMALL, Place, listed, locate
 from interlingua.convert.plan import SOURCE, Piece, Step
+from interlingua.convert.remote.uris import resolve
 from interlingua.convert.residue import FILE_NAME, Residue, open_residue
 from interlingua.convert.steps import step_between
 from interlingua.convert.stream import same_bytes
@@ -63,7 +64,7 @@ class Checkpoint:
     """A checkpoint open for reading; also a context manager that closes it.
 
     Attributes:
-        path: what was asked for.
+        path: what was asked for; in a mirror of what is elsewhere (``name`` is what a user knows it by).
         place: where its weights and what belongs to them are.
         reader: its tensors under their native names.
         container: the container's name.
@@ -101,9 +102,12 @@ class Checkpoint:
 
     def shown(self, path: Path) -> str:
         """Return one of its files as a user knows it: what comes out of an archive by its name in there."""
-        if self.place.unpacked is None or not path.is_relative_to(self.place.unpacked):
-            return str(path)
-        return f"{self.path}:{path.relative_to(self.place.unpacked)}"
+        return self.place.shown(path)
+
+    @property
+    def name(self) -> str:
+        """What was asked for, as a user knows it: a path, or a URI."""
+        return self.place.shown(self.path)
 
     @property
     def tensors(self) -> Mapping[str, TensorSpec]:
@@ -132,6 +136,18 @@ class Checkpoint:
         beside = (self.config_path, self.vocabulary, self.residue.reader.path if self.residue else None)
         sidecars = (self.folder / name for name in self.sidecars)
         return (self.weights, *shards, *(path for path in beside if path is not None), *sidecars)
+
+    def complete(self) -> None:
+        """Have every file be here that another process may read by its path, where the checkpoint is elsewhere.
+
+        Raises:
+            FormatError: one cannot be fetched, or there is no room for it.
+        """
+        mirror = self.place.mirror
+        if mirror is not None and self.place.unpacked is None:
+            start, own = str(self.weights), set(self.files)
+            sizes = mirror.sizes()
+            mirror.complete(p for p in sizes if str(p).startswith(start) or p in own or sizes[p] <= SMALL)
 
     @cached_property
     def ties(self) -> dict[str, str]:
@@ -272,16 +288,18 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self.place.rename(error)
         self.close()
 
 
 def open_checkpoint(
     path: str | os.PathLike[str], asked: Asked | None = None, *, strict: bool = True, model: bool = True
 ) -> Checkpoint:
-    """Open a checkpoint: a weights file, an index of shards, or a folder with either.
+    """Open a checkpoint: a weights file, an index of shards, or a folder with either; here, or by its URI elsewhere.
 
     Args:
-        path: what to open.
+        path: what to open: a path, or a URI (``s3://bucket/folder``), which must be a text.
         asked: what is known of it beforehand.
         strict: raise when no dialect knows it; otherwise it is described as far as it can be, and
             ``problem`` says why.
@@ -292,24 +310,39 @@ def open_checkpoint(
         MappingError: no dialect knows it (with ``strict``).
         UsageError: ``asked`` does not fit it.
     """
-    path, asked = Path(path), asked or Asked()
+    asked = asked or Asked()
+    source = resolve(path)
     families = dialects.families()
     if asked.dialect is not None:
         dialects.find(asked.dialect)
     if asked.family not in (None, *families):
         raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(families)}.")
     with ExitStack() as stack:
-        place = locate(path)
+        place = locate(source)
         stack.callback(place.close)
+        stack.push(_renaming(place))
         reader = stack.enter_context(_open_weights(place.weights))
-        found = Checkpoint(path, place, reader, _container_name(reader), asked)
+        found = Checkpoint(place.path, place, reader, _container_name(reader), asked)
         if model:
             _find_companions(found, strict)
             _find_model(found, strict)
         if (residue := found.folder / FILE_NAME).is_file() and residue != found.weights:
             found.residue = open_residue(residue)
+        if found.problem is not None:
+            place.rename(found.problem)
         stack.pop_all()
     return found
+
+
+def _renaming(place: Place) -> Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], bool]:
+    """Return the end of a context that has errors name files as a user knows them."""
+
+    def leave(_kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> bool:
+        if error is not None:
+            place.rename(error)
+        return False
+
+    return leave
 
 
 def _open_weights(weights: Path) -> Reader:
@@ -326,8 +359,8 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
     """Find the configuration and the vocabulary: those asked for, else those beside the weights."""
     folder, asked = found.folder, found.asked
     files = {} if not folder.is_dir() else {file.name: file for file in listed(folder)}
-    found.vocabulary = Path(asked.vocabulary) if asked.vocabulary else _find_vocabulary(folder)
-    path = Path(asked.config) if asked.config else _find_config(files)
+    found.vocabulary = _given(asked.vocabulary, "vocabulary") if asked.vocabulary else _find_vocabulary(folder)
+    path = _given(asked.config, "configuration") if asked.config else _find_config(files)
     if path is None:
         return
     try:
@@ -337,6 +370,13 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
         if strict or asked.config:
             raise
         found.problem = error
+
+
+def _given(file: str | os.PathLike[str], what: str) -> Path:
+    found = resolve(file)
+    if isinstance(found, Path):
+        return found
+    raise UsageError(f"{found}: a {what} that is named by itself must be here.", hint="Fetch it, and name the file.")
 
 
 def _find_config(files: Mapping[str, Path]) -> Path | None:
@@ -375,7 +415,7 @@ def _find_model(found: Checkpoint, strict: bool) -> None:
             _restore_bfloat16(found, found.match)
         _settle_copies(found, found.match)
         form = dialect.folder_of(table.family.name)
-        found.sidecars = _sidecars(found, (*form.sidecars, *EVERYWHERE))
+        found.sidecars = _sidecars(found, (*form.sidecars, *EVERYWHERE), form.places.values())
         if "modules.json" in found.sidecars:
             found.match = replace(found.match, notes=(*found.match.notes, SENTENCES))
     except (MappingError, FormatError, UsageError) as error:
@@ -454,14 +494,15 @@ def _settle_copies(found: Checkpoint, matched: Match) -> None:
             matched.leftovers[entry.native] = f"differs from {copy}, which is what the system computes with"
 
 
-def _sidecars(found: Checkpoint, patterns: tuple[str, ...]) -> tuple[str, ...]:
+def _sidecars(found: Checkpoint, patterns: tuple[str, ...], places: Iterable[str]) -> tuple[str, ...]:
     """Return the files that travel along, by their path in the folder; only for a source that is a folder."""
     if found.place.unpacked is None and not found.path.is_dir():
         return ()
     folder = found.folder
     nested = [file for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.is_symlink() for file in listed(sub)]
     names = [file.relative_to(folder).as_posix() for file in (*listed(folder), *nested)]
-    return tuple(name for name in names if any(_fits(name, pattern) for pattern in patterns))
+    there = (name for name in places if (folder / name).is_file())
+    return (*(name for name in names if any(_fits(name, pattern) for pattern in patterns)), *there)
 
 
 def _fits(name: str, pattern: str) -> bool:

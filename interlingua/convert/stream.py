@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from interlingua.convert.kernels import Losses, cast, transpose, words
@@ -14,6 +14,7 @@ from interlingua.convert.plan import ZEROS, Piece, Step
 from interlingua.errors import CheckError, FormatError
 from interlingua.formats.base import BLOCK, Extent, Reader, Slot, blocks, checksum_of, read_extents, write_at
 from interlingua.formats.dtypes import numpy_dtype
+from interlingua.formats.lazy_files import WINDOW, LazyFile, any_lazy, merged
 
 if TYPE_CHECKING:
     from interlingua.convert.kernels import Array
@@ -101,6 +102,46 @@ def same_bytes(one: Step, ours: Readers, other: Step, theirs: Readers) -> bool:
         if left != right:
             return False
     return True
+
+
+@contextlib.contextmanager
+def fetched_ahead(steps: Iterable[Step], readers: Readers) -> Iterator[None]:
+    """Fetch meanwhile what steps read of files that are elsewhere, in larger requests than a tensor makes.
+
+    What cannot be fetched fails where it is read.
+    """
+    runs = _lazy_runs(steps, readers) if any_lazy() else {}
+    if not runs:
+        yield
+        return
+    stop = threading.Event()
+
+    def fetch() -> None:
+        with contextlib.suppress(FormatError, RuntimeError):
+            for file, ranges in runs.items():
+                for offset, nbytes in merged(ranges):
+                    for start, length in blocks(nbytes, WINDOW):
+                        if stop.is_set():
+                            return
+                        file.have(offset + start, length)
+
+    thread = threading.Thread(target=fetch, name="interlingua-ahead", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _lazy_runs(steps: Iterable[Step], readers: Readers) -> dict[LazyFile, list[tuple[int, int]]]:
+    """Return the (offset, bytes) that steps read of each lazy file."""
+    found: dict[LazyFile, list[tuple[int, int]]] = {}
+    for piece in (piece for step in steps for piece in step.pieces if piece.origin in readers):
+        for extent in cut(readers[piece.origin].extents(piece.name) or (), piece.start, piece.nbytes):
+            if extent.file.lazy is not None:
+                found.setdefault(extent.file.lazy, []).append((extent.offset, extent.nbytes))
+    return found
 
 
 def read_back(slot: Slot, start: int, view: memoryview) -> None:
@@ -227,6 +268,7 @@ def _copy_in_kernel(extents: Iterator[Extent], slot: Slot, tell: Tell) -> None:
     position = slot.offset
     for extent in extents:
         extent.file.check(extent.offset, extent.nbytes, "a tensor")
+        extent.file.fetch(extent.offset, extent.nbytes)
         done = _copy_file_range(extent, slot.fd, position, tell)
         for start, length in blocks(extent.nbytes - done):
             view = _buffer(length)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from interlingua.errors import FormatError, MappingError, OutputError
 from interlingua.formats.dtypes import DType, numpy_dtype
+from interlingua.formats.lazy_files import LazyFile, find_lazy
 
 if TYPE_CHECKING:
     from typing import Any
@@ -70,12 +71,17 @@ class TensorSpec:
 class SourceFile:
     """A regular file open for reading, every read of it checked against its size.
 
+    Attributes:
+        lazy: fetches the file's bytes where they are elsewhere; None for any other file.
+
     Raises:
         FormatError: the path is missing, unreadable, or no regular file.
     """
 
+    lazy: LazyFile | None = None
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = path if isinstance(path, Path) else Path(path)
         try:
             # O_NONBLOCK: opening a FIFO that somebody left in the folder must not hang.
             self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -89,6 +95,7 @@ class SourceFile:
             self.fd = -1
             raise FormatError("is not a regular file", path=path)
         self.size = status.st_size
+        self.lazy = find_lazy(status)
 
     def check(self, offset: int, nbytes: int, what: str) -> None:
         """Raise FormatError unless ``nbytes`` bytes from ``offset`` lie inside the file."""
@@ -107,6 +114,8 @@ class SourceFile:
             FormatError: the file does not hold them.
         """
         self.check(offset, nbytes, what)
+        if self.lazy is not None:
+            self.lazy.read_ahead(offset, nbytes)
         data = os.pread(self.fd, nbytes, offset)
         while len(data) < nbytes:
             more = os.pread(self.fd, nbytes - len(data), offset + len(data))
@@ -122,6 +131,8 @@ class SourceFile:
             FormatError: the file does not hold as many bytes.
         """
         self.check(offset, len(view), "a tensor")
+        if self.lazy is not None:
+            self.lazy.read_ahead(offset, len(view))
         done = 0
         while done < len(view):
             count = os.preadv(self.fd, [view[done:]], offset + done)
@@ -131,8 +142,23 @@ class SourceFile:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[int]:
-        """Give a descriptor of the file that is valid in the context."""
+        """Give a descriptor of the file that is valid in the context; ``fetch`` what is read through it."""
         yield self.fd
+
+    def fetch(self, offset: int, nbytes: int, known: int | None = None) -> None:
+        """Have bytes be in the file that are read next: of a file that is elsewhere they are fetched.
+
+        Args:
+            offset: where they begin.
+            nbytes: how many.
+            known: how many will be read from there on in the end, so that more may be fetched at a time.
+
+        Raises:
+            FormatError: the file does not hold them, or they cannot be fetched.
+        """
+        if self.lazy is not None:
+            self.check(offset, nbytes, "a tensor")
+            self.lazy.have_run(offset, nbytes, min(known or nbytes, self.size - offset))
 
     def _shrunk(self, offset: int) -> FormatError:
         return FormatError("became shorter while it was read", path=self.path, offset=offset)
@@ -249,6 +275,7 @@ def read_extents(extents: Sequence[Extent], start: int, view: memoryview) -> Non
             start -= extent.nbytes
             continue
         count = min(extent.nbytes - start, len(view) - done)
+        extent.file.fetch(extent.offset + start, count, extent.nbytes - start)
         extent.file.read_into(extent.offset + start, view[done : done + count])
         done += count
         start = 0
@@ -400,7 +427,7 @@ def refuse_dtype(container: str, spec: TensorSpec) -> MappingError:
     )
 
 
-def create(path: Path, size: int | None = None) -> int:
+def create(path: str | os.PathLike[str], size: int | None = None) -> int:
     """Create ``path`` for reading and writing (mode 0666 less the umask), ``size`` bytes long; return its fd.
 
     Raises:
@@ -434,7 +461,7 @@ def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None
         done += count
 
 
-def output_error(error: OSError, path: Path) -> OutputError:
+def output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:
     """Return the user's form of a system error met while writing ``path``."""
     hint = "Free some space, or choose another place." if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
     return OutputError(f"{path}: cannot be written: {error.strerror}.", hint=hint)

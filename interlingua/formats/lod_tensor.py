@@ -275,7 +275,6 @@ class VariableFile(SourceFile):
         super().__init__(path)
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
-        self.close()
 
     @property
     def fd(self) -> int:
@@ -301,6 +300,8 @@ class VariableFile(SourceFile):
             yield file.fd
 
     def read_at(self, offset: int, nbytes: int, what: str) -> bytes:
+        if self._fd >= 0:
+            return super().read_at(offset, nbytes, what)
         with self._borrowed() as file:
             return file.read_at(offset, nbytes, what)
 
@@ -418,9 +419,9 @@ class LodTensorReader(LodReader):
     def _open_variable(self, name: str, path: Path) -> str | None:
         """Take up a file if it is a stream; else say what it is."""
         file = VariableFile(path)
-        if file.size == 0:
-            return "an empty file"
-        with file.held():
+        with file:  # What is closed here opens again when its data is asked for.
+            if file.size == 0:
+                return "an empty file"
             if not begins_like_stream(file.read_at(0, min(12, file.size), "the start of the file")):
                 return f"a file of {file.size} bytes that is no tensor stream"
             if _printable(name) != name:
@@ -498,8 +499,8 @@ def _refusal(entry: os.DirEntry[str], inside: Path) -> str | None:
 class LodTensorWriter(Writer):
     """Writes a folder with a stream a file.
 
-    ``path`` must not exist or be an empty folder. The files are created at once and opened again by ``slot``, so
-    that hundreds of tensors need no more than one descriptor each at a time. ``metadata`` may hold LoDs, as
+    ``path`` must not exist or be an empty folder. A file is open while its ``slot`` is, so that hundreds of tensors
+    need no more than one descriptor each at a time. ``metadata`` may hold LoDs, as
     ``LodReader`` leaves them.
 
     Raises:
@@ -519,11 +520,9 @@ class LodTensorWriter(Writer):
     ) -> None:
         super().__init__(path, tensors, metadata=metadata, ties=ties)
         _check_names(self.tensors)
-        heads = {name: encode_head(spec, lod_of(spec, self.metadata)) for name, spec in self.tensors.items()}
-        self._offsets = {name: len(head) for name, head in heads.items()}
+        self._heads = {name: encode_head(spec, lod_of(spec, self.metadata)) for name, spec in self.tensors.items()}
+        self._created: set[str] = set()
         self._create_folder()
-        for name, head in heads.items():
-            self._create_file(name, head)
 
     def _create_folder(self) -> None:
         try:
@@ -534,34 +533,48 @@ class LodTensorWriter(Writer):
         if not empty:
             raise OutputError(f"{self.path}: is a folder that is not empty.", hint="Choose another place.")
 
-    def _create_file(self, name: str, head: bytes) -> None:
-        path = self.path / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path.parent}: cannot be created: {error.strerror}.") from error
+    def _create_file(self, name: str) -> int:
+        """Create a tensor's file, all but its data, and return its descriptor."""
+        path, head = os.path.join(self.path, name), self._heads[name]
+        if "/" in name:
+            self._create_above(path)
         fd = create(path, len(head) + self.tensors[name].nbytes)
+        self._created.add(name)
         try:
             write_at(fd, 0, head)
         except OSError as error:
-            raise output_error(error, path) from error
-        finally:
             os.close(fd)
+            raise output_error(error, path) from error
+        return fd
+
+    def _open_file(self, name: str) -> int:
+        path = os.path.join(self.path, name)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise output_error(error, path) from error
+
+    @staticmethod
+    def _create_above(path: str) -> None:
+        above = os.path.dirname(path)
+        try:
+            os.makedirs(above, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{above}: cannot be created: {error.strerror}.") from error
 
     @contextlib.contextmanager
     def slot(self, name: str) -> Iterator[Slot]:
-        path = self.path / name
+        fd = self._open_file(name) if name in self._created else self._create_file(name)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise output_error(error, path) from error
-        try:
-            yield Slot(fd, self._offsets[name])
+            yield Slot(fd, len(self._heads[name]))
         finally:
             os.close(fd)
 
     def finish(self) -> None:
-        """Do nothing: every file is closed between two tensors."""
+        """Create the files of which nobody wanted the slot: their tensors have no data."""
+        for name in self.tensors:
+            if name not in self._created:
+                os.close(self._create_file(name))
 
     def close(self) -> None:
         """Do nothing: every file is closed between two tensors."""
@@ -628,13 +641,13 @@ def _is_folder_of_streams(folder: Path) -> bool:
         for entry in _entries(folder, MAX_TENSORS):
             if entry.is_dir(follow_symlinks=False) or _refusal(entry, inside) is not None:
                 continue
-            path = Path(entry.path)
-            if path.suffix == _COMBINED_SUFFIX or path.name in _COMBINED_NAMES:
+            suffix = os.path.splitext(entry.name)[1]
+            if suffix == _COMBINED_SUFFIX or entry.name in _COMBINED_NAMES:
                 return False
-            is_foreign = path.suffix in _FOREIGN_SUFFIXES
+            is_foreign = suffix in _FOREIGN_SUFFIXES
             if found and not is_foreign:
                 continue
-            stream = _is_stream_file(path)
+            stream = _is_stream_file(Path(entry.path))
             if is_foreign and not stream:
                 return False
             found = found or stream

@@ -82,17 +82,24 @@ class Container:
         """Import and return the container's module."""
         return cast(ContainerModule, import_module(f"interlingua.formats.{self.module}"))
 
+    def may_be(self, seen: Probe) -> bool:
+        """Say whether it is worth importing the module to ask it."""
+        if seen.is_dir and self.form == "file":
+            return False
+        return self.signature in seen.head
+
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+ZIP = b"PK"
 
 # In the order in which they are tried: the ones with a magic number first, the guesses last.
 _TABLE = (
     Container("safetensors", "safetensors", (".safetensors",), True, "safetensors"),
-    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip", shares=True),
+    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip", shares=True, signature=ZIP),
     Container("torch-legacy", "torch_legacy", (".bin", ".pt", ".pth"), False, "PyTorch before 1.6"),
     Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10"),
     Container("tensor-bundle", "tensor_bundle", (".ckpt",), True, "TensorFlow checkpoint", form="prefix"),
-    Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive"),
+    Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive", signature=ZIP),
     Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5", signature=HDF5),
     Container(
         "keras-weights-hdf5", "keras_weights_hdf5", (".weights.h5",), True, "Keras 3 weights in HDF5", signature=HDF5
@@ -150,7 +157,7 @@ def sniff(path: str | os.PathLike[str]) -> Container | None:
     """Return the container that a path is, or None where no container recognises it."""
     seen = probe(path)
     for container in _TABLE:
-        if container.signature in seen.head and container.load().sniff(seen):
+        if container.may_be(seen) and container.load().sniff(seen):
             return container
     return None
 

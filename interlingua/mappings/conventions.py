@@ -31,6 +31,8 @@ class Conventions:
             variance's divisor N; ``unbiased, outside`` is gamma (x - mean) / (deviation + epsilon) + beta
             with the divisor N - 1.
         layer_norm_eps: the epsilon that the code fixes whatever a configuration says; None where it is read.
+        silent_eps: where it is read, what the code takes if nothing states it; None: what the table has as default.
+        embeddings_eps: the epsilon of the embeddings' LayerNorm, where the code fixes one; None: that of the layers.
         source: where that was read.
         mask: what is added to attention scores of masked positions.
         positions: the row of the position embedding that the first token gets.
@@ -48,6 +50,8 @@ class Conventions:
     mask: str = "the type's lowest value"
     positions: str = FROM_ZERO
     pad_row: str = STORED
+    silent_eps: float | None = None
+    embeddings_eps: float | None = None
     head_eps: Mapping[str, float] = field(default_factory=dict)
     head_act: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,13 +67,31 @@ BY_ACTIVATION = {
 """Largest difference of BERT-base's outputs when one activation is computed for another, measured."""
 
 
-def differences(source: Conventions, target: Conventions, epsilon: float) -> tuple[str, ...]:
+def computed_eps(conventions: Conventions, stated: float | None, default: float) -> float:
+    """Return the epsilon that a system's layers compute with.
+
+    Args:
+        conventions: the system's.
+        stated: what the model's configuration in that system says.
+        default: what the system takes for granted where it says nothing (``silent_eps`` goes before it).
+    """
+    if conventions.layer_norm_eps is not None:
+        return conventions.layer_norm_eps
+    if stated is not None:
+        return stated
+    return default if conventions.silent_eps is None else conventions.silent_eps
+
+
+def differences(source: Conventions, target: Conventions, ours: float, theirs: float) -> tuple[str, ...]:
     """Say in sentences where two systems compute differently from the same weights.
 
-    ``epsilon`` is the one of the model's configuration.
+    Args:
+        source: the source's system.
+        target: the target's system.
+        ours: the epsilon that the source's layers compute with.
+        theirs: the epsilon that the target's layers will compute with.
     """
     found = []
-    ours, theirs = source.layer_norm_eps or epsilon, target.layer_norm_eps or epsilon
     if source.layer_norm != target.layer_norm:
         found.append(
             f"LayerNorm is computed {source.layer_norm} the root by the source's system and {target.layer_norm} the "

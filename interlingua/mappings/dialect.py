@@ -20,6 +20,9 @@ BASE = "{base}"
 MODEL = "{model}"
 """Stands in a native name for what the system calls a model with these heads (``Table.models``)."""
 
+StrangerFinder = Callable[[Mapping[str, Shape]], frozenset[str]]
+"""Tells from native names with shapes which of them is something else there than the table has under that name."""
+
 TaskFinder = Callable[[Mapping[str, Shape], Mapping[str, Json]], tuple[str, str] | None]
 """Tells from native names with shapes, and the configuration, which head an ambiguous name is; and why."""
 
@@ -64,6 +67,16 @@ def as_it_is(name: str) -> str:
     return name
 
 
+def no_strangers(_names: Mapping[str, Shape]) -> frozenset[str]:
+    """Take every name for what the table has under it."""
+    return frozenset()
+
+
+def no_fillings(_canonical: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """Make nothing up."""
+    return {}
+
+
 # Compared by identity: a table is made once.
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -91,6 +104,10 @@ class Table:
         rows: native row counts that the system's code fixes, by canonical name.
         head_counts: hidden size -> attention heads, where the system ships one configuration for that size.
         needs: optional tensors of the family that the system's own model always has.
+        aside: names of what the system's model has and computes, and no canonical tensor is.
+        strangers: tells which names stand for something else in a file, where a name's meaning depends on others.
+        fillings: returns, of a model's canonical tensors, what the system's model always has besides and no other
+            system knows: native name -> one symbol of the family's sizes an axis. Zeros are written.
     """
 
     family: Family
@@ -112,6 +129,9 @@ class Table:
     rows: Mapping[str, int] = field(default_factory=dict)
     head_counts: Mapping[int, int] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
+    aside: frozenset[str] = frozenset()
+    strangers: StrangerFinder = no_strangers
+    fillings: Callable[[Collection[str]], Mapping[str, tuple[str, ...]]] = no_fillings
 
     @cached_property
     def candidates(self) -> Mapping[str, list[Rule]]:
@@ -186,7 +206,7 @@ class Table:
     def fits(self, other: Table) -> bool:
         """Say whether the models of this table and another one can be the same: neither needs what the other lacks."""
         ours, theirs = ({rule.canonical for rule in table.rules} for table in (self, other))
-        return self.needs <= theirs | self.family.severable and other.needs <= ours
+        return self.needs <= theirs | self.family.severable and other.needs <= ours | self.family.neutral
 
     def clean(self, name: str) -> str:
         """Return a tidy native name as today's version writes it, its base taken off."""
@@ -308,6 +328,7 @@ class FolderForm:
             a list of tokens; what ``files`` writes of it comes back by this.
         remarks: file name -> the sentence that is said when that file is made, not found.
         kin: dialects whose sidecars mean the same here, so that they travel along.
+        places: file of ``EVERYWHERE`` -> its path here, where the system has it under another.
     """
 
     weights: Mapping[str, str]
@@ -325,6 +346,11 @@ class FolderForm:
     settings: Callable[[SmallFiles, bool], TokenizerSettings] = no_settings
     remarks: Mapping[str, str] = field(default_factory=dict)
     kin: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def commonly(self, path: str) -> str:
+        """Return a file of the folder as every system calls it, where every system has it; else its path here."""
+        return next((name for name, place in self.places.items() if place == path), path)
 
 
 @dataclass(frozen=True, slots=True)

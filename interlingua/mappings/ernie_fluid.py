@@ -80,7 +80,7 @@ def embedding(name: str, native: str, dygraph: str) -> Rule:
 
 def fine_tuned(canonical: str, native: str, *, further: tuple[str, ...] = ()) -> tuple[Rule, ...]:
     """Return the rules of a fine-tuned head; ``further`` are other names before ``_w`` and ``_b``."""
-    return pairs(canonical, native, OUT, weight=Transpose(), aliases=further, join="_")
+    return pairs(canonical, native, OUT, weight=Transpose(), aliases=further, join="_", remembered=True)
 
 
 RULES = (

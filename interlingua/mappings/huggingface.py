@@ -24,6 +24,7 @@ from interlingua.mappings.schema import (
     ERNIE,
     NEZHA,
     ROBERTA,
+    SEGMENT_TYPES,
     XLM_ROBERTA,
     Family,
 )
@@ -289,6 +290,7 @@ ROBERTA_TABLE = replace(
     ),
     architectures=classes("Roberta", ROBERTA_CLASSES),
     find_task=task_finder("pooler.dense.weight", "multiple_choice"),
+    needs=frozenset({SEGMENT_TYPES}),
 )
 
 XLM_ROBERTA_TABLE = replace(
@@ -501,6 +503,45 @@ def kin_of(name: str) -> tuple[str, ...]:
     return tuple(other for other in TRANSFORMERS_FOLDERS if other != name)
 
 
+XLM_PIECES = "sentencepiece.bpe.model"
+"""What XLM-RoBERTa's tokenizer calls its SentencePiece model (``models/xlm_roberta/tokenization_xlm_roberta.py``)."""
+
+
+def by_family(form: FolderForm) -> dict[str, FolderForm]:
+    """Return the forms of the families whose folders are not as others': XLM-RoBERTa's vocabulary has its own name."""
+    return {"xlm-roberta": replace(form, sentencepiece=XLM_PIECES, vocabularies=(form.sentencepiece,))}
+
+
+FOLDER = FolderForm(
+    weights={"safetensors": "model.safetensors", "torch-zip": "pytorch_model.bin"},
+    shards={
+        "safetensors": ("model-{shard}.safetensors", "model.safetensors.index.json"),
+        "torch-zip": ("pytorch_model-{shard}.bin", "pytorch_model.bin.index.json"),
+    },
+    config="config.json",
+    vocabulary="vocab.txt",
+    vocabularies=(XLM_PIECES,),
+    sidecars=(
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "generation_config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        "README.md",
+        "LICENSE*",
+        "[0-9]*_*/*.json",
+        "[0-9]*_*/model.safetensors",
+        "[0-9]*_*/pytorch_model.bin",
+    ),
+    metadata={"safetensors": {"format": "pt"}},
+    files=tokenizer_files,
+    settings=of_transformers,
+    kin=kin_of("hf"),
+)
+
 HF = Dialect(
     name="hf",
     title="Hugging Face transformers",
@@ -515,33 +556,6 @@ HF = Dialect(
         "electra": ELECTRA_TABLE,
         "distilbert": DISTILBERT_TABLE,
     },
-    folder=FolderForm(
-        weights={"safetensors": "model.safetensors", "torch-zip": "pytorch_model.bin"},
-        shards={
-            "safetensors": ("model-{shard}.safetensors", "model.safetensors.index.json"),
-            "torch-zip": ("pytorch_model-{shard}.bin", "pytorch_model.bin.index.json"),
-        },
-        config="config.json",
-        vocabulary="vocab.txt",
-        vocabularies=("sentencepiece.bpe.model",),
-        sidecars=(
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "added_tokens.json",
-            "generation_config.json",
-            "modules.json",
-            "sentence_bert_config.json",
-            "config_sentence_transformers.json",
-            "README.md",
-            "LICENSE*",
-            "[0-9]*_*/*.json",
-            "[0-9]*_*/model.safetensors",
-            "[0-9]*_*/pytorch_model.bin",
-        ),
-        metadata={"safetensors": {"format": "pt"}},
-        files=tokenizer_files,
-        settings=of_transformers,
-        kin=kin_of("hf"),
-    ),
+    folder=FOLDER,
+    family_folders=by_family(FOLDER),
 )

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from interlingua.mappings.config import Json
 from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table, TaskFinder
-from interlingua.mappings.huggingface import HF, kin_of
+from interlingua.mappings.huggingface import HF, by_family, kin_of
 from interlingua.mappings.rules import Rule, Shape, Transpose
 
 FAMILIES = ("bert", "albert", "roberta", "xlm-roberta", "electra", "distilbert")
@@ -143,25 +143,28 @@ def layer_names(names: Sequence[str]) -> Mapping[str, str]:
 
 TABLES = {name: table_of(HF.tables[name]) for name in FAMILIES}
 
+FOLDER = FolderForm(
+    weights={"keras-hdf5": "tf_model.h5", "safetensors": "model.safetensors"},
+    shards={
+        "keras-hdf5": ("tf_model-{shard}.h5", "tf_model.h5.index.json"),
+        "safetensors": ("model-{shard}.safetensors", "model.safetensors.index.json"),
+    },
+    config=HF.folder.config,
+    vocabulary=HF.folder.vocabulary,
+    vocabularies=HF.folder.vocabularies,
+    sidecars=HF.folder.sidecars,
+    metadata={"safetensors": {"format": "tf"}, "keras-hdf5": layer_names},
+    name_in_file=name_in_file,
+    files=HF.folder.files,
+    settings=HF.folder.settings,
+    kin=kin_of("hf-tf"),
+)
+
 HF_TF = Dialect(
     name="hf-tf",
     title="Hugging Face transformers' Keras classes",
     containers=("keras-hdf5", "safetensors"),
     tables={**TABLES, "albert": decoder_bias_first(TABLES["albert"])},
-    folder=FolderForm(
-        weights={"keras-hdf5": "tf_model.h5", "safetensors": "model.safetensors"},
-        shards={
-            "keras-hdf5": ("tf_model-{shard}.h5", "tf_model.h5.index.json"),
-            "safetensors": ("model-{shard}.safetensors", "model.safetensors.index.json"),
-        },
-        config=HF.folder.config,
-        vocabulary=HF.folder.vocabulary,
-        vocabularies=HF.folder.vocabularies,
-        sidecars=HF.folder.sidecars,
-        metadata={"safetensors": {"format": "tf"}, "keras-hdf5": layer_names},
-        name_in_file=name_in_file,
-        files=HF.folder.files,
-        settings=HF.folder.settings,
-        kin=kin_of("hf-tf"),
-    ),
+    folder=FOLDER,
+    family_folders=by_family(FOLDER),
 )

@@ -113,7 +113,7 @@ def _score(table: Table, names: Iterable[str]) -> tuple[int, bool] | None:
     scores = []
     for root in table.roots(tidy)[:MOST_ROOTS]:
         inside = [name[len(root) :] for name in tidy if name.startswith(root)]
-        known = sum(table.parse(table.clean(name)) is not None for name in inside)
+        known = sum(table.parse(table.clean(name)) is not None or name in table.aside for name in inside)
         scores.append((known, bool(table.base) and any(name.startswith(table.base) for name in inside)))
     return max(scores, default=None)
 
@@ -140,7 +140,9 @@ def match(
     root, notes = _choose(roots, submodel)
     inside = {name: table.clean(seen[len(root) :]) for name, seen in tidy.items() if seen.startswith(root)}
     task = table.find_task(names, table.config.unwrap(config)) if table.find_task else None
-    found, unknown = _assign(table, inside, tidy, task[0] if task else None)
+    strangers = table.strangers(names)
+    known = {native: name for native, name in inside.items() if native not in strangers}
+    found, unknown = _assign(table, known, tidy, task[0] if task else None)
     _refuse_unknown_encoder(table, unknown, inside, dialect)
     taken = {name for entry in found.values() for name in (entry.native, *entry.copies)}
     leftovers = {name: _reason(table, root, name, inside.get(name)) for name in names if name not in taken}
@@ -267,10 +269,11 @@ def _count_layers(table: Table, found: Mapping[str, Found]) -> int:
     layers = max(numbers, default=-1) + 1
     if layers > len(found):
         raise FormatError(f"a layer is numbered {layers - 1}, but there are only {len(numbers)} layers")
+    due = table.needs & table.family.neutral
     missing = [
         name
         for name, tensor in table.family.instances(layers)
-        if tensor.part == ENCODER and not tensor.optional and name not in found
+        if tensor.part == ENCODER and name not in found and (not tensor.optional or name in due)
     ]
     if missing or not layers:
         raise MappingError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from interlingua.mappings.dialect import Dialect, Table
-from interlingua.mappings.huggingface import HF, kin_of
+from interlingua.mappings.huggingface import HF, by_family, kin_of
 
 PARAMETERS = ((".gamma", ".weight"), (".beta", ".bias"), (".embedding_table", ".weight"))
 """(MindSpore's name of a parameter, transformers'): what a file of 0.1 to 0.3 may have."""
@@ -47,16 +47,19 @@ def with_older_names(table: Table) -> Table:
     )
 
 
+FOLDER = replace(
+    HF.folder,
+    weights={"mindspore-ckpt": "mindspore_model.ckpt", "safetensors": "model.safetensors"},
+    shards={"safetensors": HF.folder.shards["safetensors"]},
+    metadata={"safetensors": {"format": "np"}},
+    kin=kin_of("mindnlp"),
+)
+
 MINDNLP = Dialect(
     name="mindnlp",
     title="MindNLP",
     containers=("mindspore-ckpt", "safetensors"),
     tables={family: with_older_names(table) for family, table in HF.tables.items()},
-    folder=replace(
-        HF.folder,
-        weights={"mindspore-ckpt": "mindspore_model.ckpt", "safetensors": "model.safetensors"},
-        shards={"safetensors": HF.folder.shards["safetensors"]},
-        metadata={"safetensors": {"format": "np"}},
-        kin=kin_of("mindnlp"),
-    ),
+    folder=FOLDER,
+    family_folders=by_family(FOLDER),
 )

@@ -36,6 +36,7 @@ from interlingua.mappings.schema import (
     ERNIE_GRAM,
     NEZHA,
     ROBERTA,
+    SEGMENT_TYPES,
     Family,
 )
 from interlingua.mappings.tokenizer_settings import of_transformers
@@ -433,6 +434,7 @@ ROBERTA_TABLE = replace(
     ),
     architectures=ROBERTA_CLASSES,
     find_task=task_finder("token_classification", "pooler.dense.weight", "multiple_choice"),
+    needs=frozenset({SEGMENT_TYPES}),
 )
 
 NEZHA_CLASSES = classes_of("NeZha", PRETRAINING, *LABELLED)

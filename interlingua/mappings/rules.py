@@ -45,7 +45,8 @@ class SplitHeads:
 class PadRows:
     """The native table has ``before`` more rows in front, which the canonical one lacks; fewer where negative.
 
-    Rows that one side lacks are residue on the way there, and zeros (or what the residue kept) on the way back.
+    Fewer are those up to the padding token's in a table of positions that begin behind it (RoBERTa's). Rows that one
+    side lacks are residue on the way there, and zeros (or what the residue kept) on the way back.
     """
 
     before: int
@@ -94,6 +95,8 @@ class Rule:
             Where such a model has different data there, it computes with the copy's; what stands under
             ``native`` is then left over.
         head: the rule holds only in a model with this head (for names whose place depends on the task).
+        remembered: whether the name that a source has comes back when the model does, for the system's users give
+            it one of several (another training target, or the name of their task in front).
         always: whether the system expects the tensor even where it is tied to another, and its copies even
             where the weights are tied.
     """
@@ -105,6 +108,7 @@ class Rule:
     copies: tuple[str, ...] = ()
     head: str | None = None
     always: bool = False
+    remembered: bool = False
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -132,6 +136,7 @@ def pairs(
     aliases: tuple[str, ...] = (),
     head: str | None = None,
     join: str = ".",
+    remembered: bool = False,
 ) -> tuple[Rule, ...]:
     """Return the rules of a layer's weight and bias: one for each (canonical, native) pair of ``parts``.
 
@@ -145,6 +150,7 @@ def pairs(
             weight if place == 0 else bias,
             aliases=tuple(f"{alias}{join}{theirs}" for alias in aliases),
             head=head,
+            remembered=remembered,
         )
         for place, (ours, theirs) in enumerate(parts)
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ENCODER = "encoder"
 """The part of a model that is not a head: embeddings and layers."""
@@ -59,6 +59,8 @@ class Family:
             weights has groups of them.
         values: configuration values that only some families have, and this one does.
         severable: optional tensors that a system may be without: it computes the model without what they add.
+        neutral: those of them that add nothing where they are zeros, so that zeros are made for a system that has to
+            have them (``Table.needs``) from one that is without.
         kin: families that hold the same model but for what stands in one of the two alone.
     """
 
@@ -68,6 +70,7 @@ class Family:
     counts: str = "num_hidden_layers"
     values: tuple[str, ...] = ()
     severable: frozenset[str] = frozenset()
+    neutral: frozenset[str] = frozenset()
     kin: tuple[str, ...] = ()
 
     @property
@@ -293,8 +296,17 @@ ERNIE_GRAM = Family(
 """What is published of it computes as a BERT: its n-grams are of its pretraining, and the relative positions that
 some have are stored and not used (PaddleNLP ``transformers/ernie_gram/modeling.py``)."""
 
+SEGMENT_TYPES = "embeddings.token_type_embeddings.weight"
+
 _ROBERTA_TENSORS = (
-    *_EMBEDDINGS,
+    *tensors(
+        ENCODER,
+        f"""
+        embeddings.word_embeddings.weight: vocab hidden
+        embeddings.position_embeddings.weight: positions hidden
+        {SEGMENT_TYPES}: types hidden ?
+        """,
+    ),
     *_EMBEDDING_NORM,
     *_LAYERS,
     *_POOLER,
@@ -305,10 +317,21 @@ _ROBERTA_TENSORS = (
     *_linear("multiple_choice", "1"),
 )
 
-ROBERTA = Family(name="roberta", sizes=_SIZES, tensors=_ROBERTA_TENSORS, kin=("xlm-roberta",))
-"""Positions begin behind the padding row (``pad_token_id`` + 1): rows are never cut or shifted."""
+ROBERTA = Family(
+    name="roberta",
+    sizes=_SIZES,
+    tensors=_ROBERTA_TENSORS,
+    severable=frozenset({SEGMENT_TYPES}),
+    neutral=frozenset({SEGMENT_TYPES}),
+    kin=("xlm-roberta",),
+)
+"""Positions begin behind the padding row (``pad_token_id`` + 1), and the rows up to it are part of the table.
 
-XLM_ROBERTA = Family(name="xlm-roberta", sizes=_SIZES, tensors=_ROBERTA_TENSORS, kin=("roberta",))
+The original has no token types (fairseq); transformers' port has a table of one row, zeros as it was converted
+(``models/roberta/convert_roberta_original_pytorch_checkpoint_to_pytorch.py``), which training there changes.
+"""
+
+XLM_ROBERTA = replace(ROBERTA, name="xlm-roberta", kin=("roberta",))
 
 NEZHA = Family(
     name="nezha",

@@ -75,7 +75,11 @@ def table_of(theirs: Table) -> Table:
     """Return UER-py's table of a family as this system has it."""
     conventions = replace(
         theirs.conventions,
-        source="Tencent/TencentPretrain tencentpretrain/layers/layer_norm.py, embeddings/embedding.py",
+        layer_norm_eps=None,
+        silent_eps=DEFAULT_EPSILON,
+        embeddings_eps=DEFAULT_EPSILON,
+        head_eps={"masked_lm": DEFAULT_EPSILON},
+        source="Tencent/TencentPretrain tencentpretrain/layers/{layer_norm,transformer}.py, embeddings/embedding.py",
     )
     return replace(theirs, config=config_of(theirs.config), conventions=conventions)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from interlingua.convert.plan import RESIDUE, SOURCE, Step
+from interlingua.convert.plan import RESIDUE, SOURCE, ZEROS, Piece, Step
 from interlingua.convert.source import Checkpoint
-from interlingua.convert.steps import step_between
+from interlingua.convert.steps import row_bytes, step_between
 from interlingua.convert.stream import Readers, step_blocks
 from interlingua.errors import MappingError
 
@@ -25,6 +26,40 @@ def canonical_steps(checkpoint: Checkpoint) -> dict[str, Step]:
         if name not in checkpoint.ties:
             steps[name] = step_between(checkpoint.tensors[found.native], found.rule.operation, None, name, name)
     return steps
+
+
+def without_rows(step: Step, other: Step) -> Step:
+    """Return a canonical step with zeros for the rows in front that the other side's system does not have.
+
+    Both are as the checkpoints have them: neither is cast.
+    """
+    rows = _rows_made(other)
+    if rows <= _rows_made(step):
+        return step
+    name, cut = step.target.name, rows * row_bytes(step.target)
+    behind = resolve(step.pieces, Piece(SOURCE, name, cut, step.target.nbytes - cut))
+    return replace(step, pieces=(Piece(ZEROS, name, 0, cut), *behind))
+
+
+def _rows_made(step: Step) -> int:
+    """Return the rows of zeros in front of a table, which its system does not store."""
+    first = step.pieces[0]
+    return first.nbytes // row_bytes(step.target) if first.origin == ZEROS else 0
+
+
+def resolve(pieces: tuple[Piece, ...], wanted: Piece) -> tuple[Piece, ...]:
+    """Return what a run of a tensor is made of, given what the whole tensor is made of."""
+    found, start, left = [], wanted.start, wanted.nbytes
+    for piece in pieces:
+        if start >= piece.nbytes:
+            start -= piece.nbytes
+            continue
+        count = min(piece.nbytes - start, left)
+        if count:
+            found.append(Piece(piece.origin, piece.name, piece.start + start, count))
+        left -= count
+        start = 0
+    return tuple(found)
 
 
 def canonical_blocks(step: Step, checkpoint: Checkpoint) -> Iterator[memoryview]:

@@ -29,7 +29,7 @@ def describe(
 
     Args:
         checkpoint: the checkpoint.
-        digest: whether to compute the fingerprint; None: where that takes no time to speak of.
+        digest: whether to compute the fingerprint; None: where that takes no time to speak of, and fetches nothing.
         canonical: list the canonical tensors instead of the native ones.
         stats: add each tensor's smallest, largest and mean value (None where their sum is beyond float64),
             and its number of NaNs and infinities.
@@ -41,7 +41,7 @@ def describe(
     total = sum(spec.nbytes for spec in checkpoint.tensors.values())
     config, problem = _config(checkpoint)
     if digest is None:
-        digest = total <= AT_ONCE
+        digest = total <= AT_ONCE and checkpoint.place.mirror is None  # What is elsewhere would have to be fetched.
     found = None
     if digest and match is not None:
         try:
@@ -49,7 +49,7 @@ def describe(
         except FormatError as error:
             problem = problem or str(error)
     return {
-        "path": str(checkpoint.path),
+        "path": checkpoint.name,
         "weights": checkpoint.shown(checkpoint.weights),
         "container": checkpoint.container,
         "dialect": checkpoint.dialect,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from interlingua.convert.plan import Step
 from interlingua.convert.source import Checkpoint
-from interlingua.convert.stream import same_bytes
+from interlingua.convert.stream import fetched_ahead, same_bytes
 from interlingua.formats.base import BLOCK
 from interlingua.formats.dtypes import DType, numpy_dtype
 from interlingua.verify.canonical import canonical_blocks, canonical_steps, readers_of
@@ -86,7 +86,11 @@ def compare_steps(
     def look(name: str) -> TensorDifference | None:
         return _compare_tensor(ours[name], a, theirs[name], b, atol, progress)
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with (
+        fetched_ahead(map(ours.__getitem__, both), readers_of(a)),
+        fetched_ahead(map(theirs.__getitem__, both), readers_of(b)),
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
         differences = [entry for entry in pool.map(look, both) if entry is not None]
     differences += [TensorDifference(name, "only in A", "") for name in ours if name not in theirs]
     differences += [TensorDifference(name, "only in B", "") for name in theirs if name not in ours]

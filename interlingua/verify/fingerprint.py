@@ -23,9 +23,10 @@ from dataclasses import dataclass
 
 from interlingua.convert.plan import Step
 from interlingua.convert.source import Checkpoint
+from interlingua.convert.stream import fetched_ahead
 from interlingua.formats.base import TensorSpec
 from interlingua.mappings.schema import ENCODER
-from interlingua.verify.canonical import canonical_blocks, canonical_steps
+from interlingua.verify.canonical import canonical_blocks, canonical_steps, readers_of
 
 THREADS = 2
 
@@ -61,7 +62,7 @@ def fingerprint(checkpoint: Checkpoint, progress: Callable[[int], None] | None =
                 progress(len(block))
         return line_of(step.target, digest.hexdigest())
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with fetched_ahead(steps.values(), readers_of(checkpoint)), ThreadPoolExecutor(THREADS) as pool:
         lines = tuple(pool.map(line, steps.values()))
     family = checkpoint.match.table.family if checkpoint.match else None
     encoder = [text for name, text in zip(steps, lines, strict=True) if family and family.find(name).part == ENCODER]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from interlingua.convert.execute import Written, spot
-from interlingua.convert.plan import RESIDUE, SOURCE, Piece, Plan, Step
+from interlingua.convert.plan import RESIDUE, SOURCE, ZEROS, Plan, Step
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import whole
 from interlingua.convert.stream import AT_FAULT
@@ -15,7 +15,7 @@ from interlingua.errors import CheckError
 from interlingua.formats.dtypes import BFLOAT16, UINT16, DType
 from interlingua.mappings.match import listing
 from interlingua.mappings.schema import ENCODER
-from interlingua.verify.canonical import canonical_steps
+from interlingua.verify.canonical import canonical_steps, resolve, without_rows
 from interlingua.verify.difference import compare_steps
 
 
@@ -72,28 +72,17 @@ def _proven(
     return found
 
 
-def resolve(pieces: tuple[Piece, ...], wanted: Piece) -> tuple[Piece, ...]:
-    """Return what a run of an output's tensor is made of, given what the whole tensor is made of."""
-    found, start, left = [], wanted.start, wanted.nbytes
-    for piece in pieces:
-        if start >= piece.nbytes:
-            start -= piece.nbytes
-            continue
-        count = min(piece.nbytes - start, left)
-        if count:
-            found.append(Piece(piece.origin, piece.name, piece.start + start, count))
-        left -= count
-        start = 0
-    return tuple(found)
-
-
 def _held_steps(source: Checkpoint, plan: Plan, theirs: Mapping[str, Step]) -> dict[str, Step]:
-    """Return the canonical tensors that the output is to have: the source's, and those that come from its residue."""
+    """Return the canonical tensors that the output is to have.
+
+    They are the source's, without rows that the target's system has no place for; those that come from its residue,
+    whole or the rows in front; and zeros for what the target always has and the source's system computes without.
+    """
     if source.match is None:
         return {}
     family, parts = source.match.table.family, {ENCODER, *plan.heads}
     held = {
-        name: step
+        name: without_rows(step, theirs.get(name, step))
         for name, step in canonical_steps(source).items()
         if family.find(name).part in parts and (name in theirs or name not in family.severable)
     }
@@ -103,12 +92,22 @@ def _held_steps(source: Checkpoint, plan: Plan, theirs: Mapping[str, Step]) -> d
             held[step.canonical] = replace(held[step.canonical], scale=step.scale)
         elif step.canonical in held and all(piece.origin == RESIDUE for piece in step.pieces):
             held[step.canonical] = replace(held[step.canonical], pieces=step.pieces)
+        elif step.canonical in held and held[step.canonical].pieces[0].origin == ZEROS:
+            held[step.canonical] = _with_rows(held[step.canonical], step)
     for name, step in theirs.items():
         restored = made.get(step.pieces[0].name)
-        if name not in held and restored is not None and restored.pieces[0].origin == RESIDUE:
-            pieces = tuple(replace(piece, origin=RESIDUE, name=restored.pieces[0].name) for piece in step.pieces)
+        origin = restored.pieces[0].origin if restored is not None else SOURCE
+        if name not in held and restored is not None and origin in (RESIDUE, ZEROS):
+            pieces = tuple(replace(piece, origin=origin, name=restored.pieces[0].name) for piece in step.pieces)
             held[name] = replace(step, pieces=pieces)
     return held
+
+
+def _with_rows(held: Step, made: Step) -> Step:
+    """Return a tensor with the rows in front that come from the residue, where its own system has none."""
+    first, kept = held.pieces[0], made.pieces[0]
+    fits = kept.origin == RESIDUE and kept.nbytes == first.nbytes
+    return replace(held, pieces=(kept, *held.pieces[1:])) if fits else held
 
 
 def _native_steps(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Step]:

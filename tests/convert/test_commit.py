@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from interlingua.convert import commit as module
-from interlingua.convert.commit import MARK, Destination, commit, staging
+from interlingua.convert.commit import MARK, Destination, clear_remains, commit, staging
 from interlingua.errors import OutputError
 from tests.conftest import ROOT
 from tests.models import HEADS, Sizes, hf, write_hf
@@ -259,6 +259,28 @@ def test_a_run_that_still_works_is_not_cleared(tmp_path: Path) -> None:
         assert tree(first) == OLD
         assert tree(tmp_path / "out") == NEW
     assert remains(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "alone", "cleared"), [("out", True, True), ("out", False, False), ("n" * 151, True, False)]
+)
+def test_where_there_are_no_locks_remains_are_cleared_by_who_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, alone: bool, cleared: bool
+) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "no locks on folders")
+
+    remains = tmp_path / f".{name[:150]}{MARK}{'0' * 16}"
+    remains.mkdir()
+    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    clear_remains(tmp_path / name, alone=alone)
+    assert remains.exists() != cleared
+
+
+def test_who_believes_to_be_alone_does_not_clear_what_is_locked(tmp_path: Path) -> None:
+    with staging(Destination(tmp_path / "out", False)) as folder:
+        clear_remains(tmp_path / "out", alone=True)
+        assert folder.exists()
 
 
 def test_a_place_that_cannot_be_written_is_an_error_of_the_output(tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ import pytest
 
 import interlingua
 from benchmarks.families import first, head_sets, write_model
+from interlingua.convert.missing import begins_behind
 from interlingua.convert.source import Checkpoint
-from interlingua.mappings.registry import Conversion, conversions
+from interlingua.mappings.registry import DIALECTS, Conversion, conversions
 from interlingua.mappings.schema import FAMILIES, Family
+
+POSITIONS = "embeddings.position_embeddings.weight"
 
 PAIRS = [
     pytest.param(pair, id=f"{pair.source} to {pair.target}, {pair.family}")
@@ -34,6 +37,13 @@ def contents(checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[int, ...], st
 
 def config_bytes(checkpoint: Checkpoint) -> bytes | None:
     return checkpoint.config_path.read_bytes() if checkpoint.config_path else None
+
+
+def shortened(pair: Conversion, heads: tuple[str, ...]) -> set[str]:
+    """The tables of which the target lacks the first rows that the source has: their values are in no fingerprint."""
+    rules = [DIALECTS[name].tables[pair.family].rule(POSITIONS, heads) for name in (pair.source, pair.target)]
+    before, after = (begins_behind(rule.operation) if rule else 0 for rule in rules)
+    return {POSITIONS} if after > before else set()
 
 
 Models = Callable[[str, Family, tuple[str, ...]], Path]
@@ -75,10 +85,14 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path, models: Models, pair: Conv
             theirs, ours = interlingua.fingerprint(b), interlingua.fingerprint(a)
             assert ours == interlingua.fingerprint(c)
             if pair.family == pair.written_as:
-                assert set(theirs.lines) <= set(ours.lines), heads
+                changed = {line.split()[0] for line in set(theirs.lines) - set(ours.lines)}
+                made = changed - {line.split()[0] for line in ours.lines}
+                assert changed - made == shortened(pair, heads), heads
+                assert made <= family.neutral, heads
                 severed = {line.split()[0] for line in set(ours.lines) - set(theirs.lines)} & family.severable
-                assert (theirs.encoder == ours.encoder) == (not severed), heads
-                assert (theirs.model == ours.model) == (a.heads == b.heads and not severed)
+                whole = not (severed or changed)
+                assert (theirs.encoder == ours.encoder) == whole, heads
+                assert (theirs.model == ours.model) == (a.heads == b.heads and whole)
 
 
 def test_the_matrix_is_what_is_tested_here() -> None:

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 import interlingua
-from interlingua.errors import FormatError
+from benchmarks.families import write_model
+from interlingua.errors import FormatError, MappingError
 from interlingua.formats.base import TensorSpec
 from interlingua.formats.dtypes import DTYPES
 from interlingua.formats.registry import CONTAINERS, open_container
 from interlingua.mappings.registry import find
+from interlingua.mappings.schema import FAMILIES
+from interlingua.verify.parity.side import open_side
+from interlingua.verify.parity.weights import compare_weights
 from tests.models import SMALL, assert_same, hf, hf_config, weights_of, write_hf
 
 HEADS = ("pooler", "masked_lm", "next_sentence")
@@ -173,3 +177,159 @@ def test_what_a_backbone_cannot_say_is_in_the_plan(source: tuple[Path, Arrays], 
     assert "activation is gelu, and the target's system computes gelu_tanh" in notes
     assert "epsilon is 3e-06 in the source's system and 1e-12 in the target's" in notes
     assert "one dropout" in notes
+
+
+TABLE = "layers/token_and_position_embedding/position_embedding/vars/0"
+TYPES, POSITIONS = (f"roberta.embeddings.{kind}_embeddings.weight" for kind in ("token_type", "position"))
+
+
+def roberta(folder: Path, change: dict[str, float] | None = None, **config: object) -> tuple[Path, Arrays]:
+    """A random RoBERTa of transformers; ``change`` fills tensors with a number, ``config`` replaces what it states."""
+    model = write_model(folder, FAMILIES["roberta"], ("sequence_classification",), 3)
+    arrays = read(model / "model.safetensors")
+    arrays |= {name: np.full_like(arrays[name], value) for name, value in (change or {}).items()}
+    (model / "model.safetensors").unlink()
+    write(model / "model.safetensors", arrays, "safetensors")
+    native = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**native, **config}))
+    return model, arrays
+
+
+def test_a_roberta_in_keras_hub_has_no_padding_rows_and_gets_them_back(tmp_path: Path) -> None:
+    folder, arrays = roberta(tmp_path / "hf")
+    interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
+    found = read(tmp_path / "hub" / "model.weights.h5")
+    assert np.array_equal(found[TABLE], arrays[POSITIONS][2:])
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert config["class_name"] == "RobertaBackbone"
+    assert config["config"]["max_sequence_length"] == 15
+    assert not {"num_segments", "pad_token_id"} & set(config["config"])
+    interlingua.convert(tmp_path / "hub", tmp_path / "again", to="hf")
+    assert_same(weights_of(tmp_path / "again"), arrays)
+
+
+def test_a_roberta_of_keras_hub_alone_gets_zeros_for_what_it_has_no_place_for(tmp_path: Path) -> None:
+    folder, arrays = roberta(tmp_path / "hf")
+    interlingua.convert(folder, tmp_path / "hub", to="keras-hub", residue="drop")
+    result = interlingua.convert(tmp_path / "hub", tmp_path / "again", to="hf")
+    found = weights_of(tmp_path / "again")
+    types, positions = (name.removeprefix("roberta.") for name in (TYPES, POSITIONS))
+    assert found[types].shape == (1, 12)
+    assert not found[types].any()
+    assert not found[positions][:2].any()
+    assert np.array_equal(found[positions][2:], arrays[POSITIONS][2:])
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    stated = [config[key] for key in ("max_position_embeddings", "type_vocab_size", "pad_token_id", "layer_norm_eps")]
+    assert stated == [17, 1, 1, 1e-5]
+    notes = " ".join(result.plan.notes)
+    assert "embeddings.token_type_embeddings.weight is zeros: KerasHub has none" in notes
+    assert "The first 2 rows of embeddings.position_embeddings.weight are zeros" in notes
+
+
+@pytest.mark.parametrize(
+    ("value", "much"), [(0.0, "which is nothing, since it is zeros"), (0.25, "up to 0.25 an element")]
+)
+def test_the_plan_says_how_much_token_types_add_that_a_backbone_has_no_place_for(
+    tmp_path: Path, value: float, much: str
+) -> None:
+    folder, _ = roberta(tmp_path / "hf", {TYPES: value})
+    notes = " ".join(interlingua.convert(folder, tmp_path / "hub", to="keras-hub").plan.notes)
+    assert "embeddings.token_type_embeddings.weight is left out: KerasHub has none" in notes
+    assert much in notes
+
+
+def test_a_roberta_that_pads_with_another_token_is_refused(tmp_path: Path) -> None:
+    folder, _ = roberta(tmp_path / "hf", pad_token_id=3)
+    with pytest.raises(MappingError, match="its first position is row 4") as caught:
+        interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
+    assert caught.value.names == ("embeddings.position_embeddings.weight",)
+    assert not (tmp_path / "hub").exists()
+
+
+def test_a_roberta_of_transformers_without_token_types_is_incomplete(tmp_path: Path) -> None:
+    folder, arrays = roberta(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    write(folder / "model.safetensors", {name: array for name, array in arrays.items() if name != TYPES}, "safetensors")
+    with pytest.raises(MappingError, match="lacks 1 tensors of a roberta"):
+        interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
+
+
+def test_electras_pooler_in_keras_hub_is_zeros_and_comes_back_as_it_was_trained(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "hf", FAMILIES["electra"], (), 4)
+    result = interlingua.convert(folder, tmp_path / "hub", to="keras-hub", residue="drop")
+    found = read(tmp_path / "hub" / "model.weights.h5")
+    assert (found["layers/dense/vars/0"].shape, found["layers/dense_1/vars/0"].shape) == ((7, 12), (12, 12))
+    assert not found["layers/dense_1/vars/0"].any()
+    assert not found["layers/dense_1/vars/1"].any()
+    assert any("layers/dense_1/vars/0, layers/dense_1/vars/1, which the source has not" in n for n in result.plan.notes)
+    trained = {**found, "layers/dense_1/vars/0": found["layers/dense_1/vars/0"] + 3}
+    (tmp_path / "hub" / "model.weights.h5").unlink()
+    write(tmp_path / "hub" / "model.weights.h5", trained, "keras-weights-hdf5")
+    interlingua.convert(tmp_path / "hub", tmp_path / "again", to="hf")
+    interlingua.convert(tmp_path / "again", tmp_path / "back", to="keras-hub")
+    assert_same(read(tmp_path / "back" / "model.weights.h5"), trained)
+
+
+def test_parity_holds_no_row_against_a_system_that_has_none(tmp_path: Path) -> None:
+    folder, _ = roberta(tmp_path / "hf", {TYPES: 0.0})
+    interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
+    with interlingua.open(folder) as a, interlingua.open(tmp_path / "hub") as b:
+        gate, notes = compare_weights(open_side(a), open_side(b))
+    assert gate.differences == ()
+    assert any("no place for the first rows of embeddings.position_embeddings.weight" in note for note in notes)
+    table = read(tmp_path / "hub" / "model.weights.h5")
+    (tmp_path / "hub" / "model.weights.h5").unlink()
+    write(tmp_path / "hub" / "model.weights.h5", {**table, TABLE: table[TABLE] + 1}, "keras-weights-hdf5")
+    with interlingua.open(folder) as a, interlingua.open(tmp_path / "hub") as b:
+        gate, _ = compare_weights(open_side(b), open_side(a))
+    assert [name for name, *_ in gate.differences] == ["embeddings.position_embeddings.weight"]
+
+
+def test_a_byte_level_vocabulary_goes_to_its_place_and_comes_back(tmp_path: Path) -> None:
+    folder, _ = roberta(tmp_path / "hf")
+    (folder / "vocab.txt").unlink()
+    (folder / "vocab.json").write_text('{"<s>": 0, "<pad>": 1, "a": 2}')
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
+    assets = tmp_path / "hub" / "assets" / "tokenizer"
+    assert sorted(file.name for file in assets.iterdir()) == ["merges.txt", "vocabulary.json"]
+    cut = json.loads((tmp_path / "hub" / "tokenizer.json").read_text())
+    assert (cut["class_name"], cut["config"]["add_prefix_space"]) == ("RobertaTokenizer", True)
+    interlingua.convert(tmp_path / "hub", tmp_path / "again", to="hf", residue="drop")
+    for name in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    assert json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())["add_prefix_space"] is True
+
+
+def test_a_model_of_pieces_has_the_name_that_its_familys_tokenizer_wants(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "first", FAMILIES["xlm-roberta"], ("masked_lm",), 5)
+    (folder / "vocab.txt").unlink()
+    (folder / "sentencepiece.bpe.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
+    pieces = tmp_path / "hub" / "assets" / "tokenizer" / "vocabulary.spm"
+    assert pieces.read_bytes() == (folder / "sentencepiece.bpe.model").read_bytes()
+    assert json.loads((tmp_path / "hub" / "tokenizer.json").read_text())["class_name"] == "XLMRobertaTokenizer"
+    for dialect in ("hf", "mindnlp", "hf-tf", "sentence-transformers"):
+        interlingua.convert(tmp_path / "hub", tmp_path / dialect, to=dialect, residue="drop")
+        assert (tmp_path / dialect / "sentencepiece.bpe.model").read_bytes() == pieces.read_bytes()
+
+
+def test_an_electra_of_one_width_has_its_pooler_where_others_have_their_projection(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "hf", FAMILIES["electra"], (), 6)
+    arrays = read(folder / "model.safetensors")
+    wide = {
+        name: np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, 5)], mode="reflect") for name, array in arrays.items()
+    }
+    arrays |= {name: wide[name] for name in arrays if name.startswith("embeddings.")}
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("embeddings_project.")}
+    (folder / "model.safetensors").unlink()
+    write(folder / "model.safetensors", arrays, "safetensors")
+    native = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**native, "embedding_size": 12}))
+    interlingua.convert(folder, tmp_path / "hub", to="keras-hub", residue="drop")
+    found = read(tmp_path / "hub" / "model.weights.h5")
+    assert not found["layers/dense/vars/0"].any()
+    assert not any(name.startswith("layers/dense_1/") for name in found)
+    interlingua.convert(tmp_path / "hub", tmp_path / "again", to="hf")
+    assert_same(weights_of(tmp_path / "again"), arrays)

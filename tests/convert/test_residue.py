@@ -38,7 +38,7 @@ def test_the_layout_is_the_one_that_is_documented() -> None:
         "entries": '[{"key":"hf/tensor/a","kind":"tensor","dialect":"hf","name":"a","reason":"because"}]',
     }
     assert key_of("rows", "uer", "embedding.seg.embedding.weight") == "uer/rows/embedding.seg.embedding.weight"
-    assert KINDS == ("tensor", "rows", "strings", "file", "config", "folded", "foreign")
+    assert KINDS == ("tensor", "rows", "strings", "file", "config", "folded", "name", "foreign")
     assert FILE_NAME == "interlingua.residue.safetensors"
 
 

@@ -53,6 +53,7 @@ FLUID_LAYER = {
     "output.LayerNorm.weight": "post_ffn_layer_norm_scale",
     "output.LayerNorm.bias": "post_ffn_layer_norm_bias",
 }
+TASKS = "embeddings.task_type_embeddings.weight"
 HEADS = {
     "sequence_classification": ("classifier", "_cls_out"),
     "token_classification": ("classifier", "cls_seq_label_out"),
@@ -191,6 +192,28 @@ def test_every_variable_becomes_transformers_tensor_and_comes_back(tmp_path: Pat
     assert contents(tmp_path / "again") == contents(source)
 
 
+def test_a_task_embedding_that_is_not_computed_with_is_kept_and_not_switched_on(tmp_path: Path) -> None:
+    arrays = task(bare(("pooler",), ERNIE))
+    said = config(type_vocab_size=2, task_type_vocab_size=3, use_task_id=False)
+    source = write_fluid(tmp_path / "a", fluid(arrays, ("pooler",)), said, 30)
+    for dialect, name in (("hf", "config.json"), ("paddle", "config.json"), ("uer", "config.json")):
+        made = interlingua.convert(source, tmp_path / dialect, to=dialect)
+        assert [kept.name for kept in made.plan.residue if kept.name == "task_embedding"]
+        assert not json.loads((tmp_path / dialect / name).read_text()).get("use_task_id")
+        interlingua.convert(tmp_path / dialect, tmp_path / f"{dialect}-again", to="ernie-fluid")
+        assert contents(tmp_path / f"{dialect}-again") == contents(source)
+    assert TASKS not in read_safetensors(tmp_path / "hf/model.safetensors")
+    interlingua.convert(source, tmp_path / "same", to="ernie-fluid")
+    assert contents(tmp_path / "same") == contents(source)
+
+
+def test_a_task_embedding_of_which_nothing_is_said_is_computed_with(tmp_path: Path) -> None:
+    source = write_fluid(tmp_path / "a", fluid(task(bare((), ERNIE)), ()), config(type_vocab_size=2))
+    made = interlingua.convert(source, tmp_path / "hf", to="hf")
+    assert json.loads((tmp_path / "hf/config.json").read_text())["use_task_id"] is True
+    assert any("Nothing states use_task_id" in note for note in made.plan.notes)
+
+
 def test_what_its_code_computes_with_reaches_transformers_configuration(tmp_path: Path) -> None:
     """ERNIE#75: relu stays relu, and the epsilon is fluid's, not transformers' default."""
     source = write_fluid(tmp_path / "a", fluid(bare(("pooler",), ERNIE)), config(type_vocab_size=2))
@@ -280,6 +303,10 @@ def test_a_classifier_is_known_under_any_task(tmp_path: Path, name: str) -> None
     source = write_fluid(tmp_path / "a", variables, config(type_vocab_size=2))
     with interlingua.open(source) as seen:
         assert (seen.family, seen.heads, dict(seen.match.leftovers)) == ("ernie", heads, {})
+    interlingua.convert(source, tmp_path / "hf", to="hf")
+    interlingua.convert(tmp_path / "hf", tmp_path / "uer", to="uer")
+    interlingua.convert(tmp_path / "uer", tmp_path / "again", to="ernie-fluid", family="ernie")
+    assert contents(tmp_path / "again") == contents(source)
 
 
 def test_fluids_bert_is_read_as_such_where_asked_and_stays_one(tmp_path: Path) -> None:

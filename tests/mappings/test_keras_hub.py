@@ -8,7 +8,7 @@ import pytest
 
 from interlingua.mappings.dialect import check_table
 from interlingua.mappings.keras_hub import KERAS_HUB, layer_names, unwrap, wrap
-from interlingua.mappings.rules import SplitHeads, Transpose
+from interlingua.mappings.rules import PadRows, SplitHeads, Transpose
 
 # As BertBackbone.save_to_preset of keras-hub 0.32 writes them, with their shapes: hidden 12, 3 heads, intermediate 20.
 BERT = {
@@ -89,6 +89,42 @@ def test_alberts_first_dense_layer_is_its_projection_and_the_second_its_pooler()
     rules = {rule.canonical: rule.native for rule in KERAS_HUB.tables["albert"].rules}
     assert rules["encoder.embedding_hidden_mapping_in.weight"] == "layers/dense/vars/0"
     assert rules["pooler.dense.bias"] == "layers/dense_1/vars/1"
+
+
+ELECTRA = ["layers/dense/vars/0", "layers/dense/vars/1", "layers/dense_1/vars/0", "layers/dense_1/vars/1"]
+
+
+def test_electras_pooler_is_the_last_dense_layer_of_those_that_there_are() -> None:
+    table = KERAS_HUB.tables["electra"]
+    assert table.strangers(dict.fromkeys(ELECTRA, ())) == frozenset()
+    assert table.strangers(dict.fromkeys(ELECTRA[:2], ())) == frozenset(ELECTRA[:2])
+    projected = ["embeddings_project.weight", "embeddings_project.bias"]
+    assert dict(table.fillings(projected)) == {ELECTRA[2]: ("hidden", "hidden"), ELECTRA[3]: ("hidden",)}
+    assert list(table.fillings([])) == ELECTRA[:2]
+
+
+def test_electra_calls_its_projection_otherwise_than_albert() -> None:
+    describe = KERAS_HUB.folder_of("electra").metadata["keras-weights-hdf5"]
+    assert callable(describe)
+    names = json.loads(describe(ELECTRA)["names"])
+    assert names == {"layers/dense/vars": "embeddings_projection", "layers/dense_1/vars": "pooled_dense"}
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
+def test_robertas_positions_begin_behind_the_padding_row(family: str) -> None:
+    table = KERAS_HUB.tables[family]
+    rule = table.rule("embeddings.position_embeddings.weight", ())
+    assert rule is not None
+    assert rule.operation == PadRows(before=-2)
+    native = {
+        "class_name": table.config.only["class_name"][0],
+        "config": {"vocabulary_size": 37, "max_sequence_length": 512},
+        "registered_name": "keras_hub>" + table.config.only["class_name"][0],
+        "module": "keras_hub",
+    }
+    values = table.config.unwrap(native)
+    assert (values["max_sequence_length"], values["pad_token_id"]) == (514, 1)
+    assert table.config.wrap(values, native) == native
 
 
 def test_groups_get_their_layers_names() -> None:

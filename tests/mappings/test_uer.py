@@ -193,8 +193,12 @@ def test_older_names_of_an_albert_are_read(old: str) -> None:
 def test_a_target_that_pretrains_a_classifier_is_one(tmp_path: Path, target: str) -> None:
     heads = ("pooler", "sequence_classification")
     write(tmp_path / "in", named(uer(heads), {"output_layer_": target}), {"heads_num": 6, "target": "cls"})
-    interlingua.convert(tmp_path / "in", tmp_path / "hf", to="hf", sync=False)
+    made = interlingua.convert(tmp_path / "in", tmp_path / "hf", to="hf", sync=False)
     assert_same(weights_of(tmp_path / "hf"), hf(heads))
+    assert not any("linear_" in kept.name for kept in made.plan.residue)
+    interlingua.convert(tmp_path / "hf", tmp_path / "again", to="uer", sync=False)
+    assert sorted(weights_of(tmp_path / "again")) == sorted(weights_of(tmp_path / "in"))
+    assert json.loads((tmp_path / "again/config.json").read_text())["target"] == "cls"
 
 
 SIZES = {"emb_size": 12, "feedforward_size": 20, "hidden_size": 12, "heads_num": 6, "layers_num": 3, "dropout": 0.1}
@@ -263,6 +267,22 @@ def test_an_epsilon_of_the_successors_travels(tmp_path: Path) -> None:
     fresh = write_hf(tmp_path / "fresh", hf(("masked_lm",)), hf_config(heads=("masked_lm",), layer_norm_eps=1e-12), 37)
     interlingua.convert(fresh, tmp_path / "written", to="tencentpretrain", sync=False)
     assert "layernorm_eps" not in json.loads((tmp_path / "written" / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("said", "to", "told"),
+    [
+        ({"layernorm_eps": 1e-05}, "uer", ("1e-05 in the source's", "1e-06 in the target's")),
+        ({"layernorm_eps": 1e-06}, "uer", None),
+    ],
+)
+def test_an_epsilon_that_the_older_system_cannot_have_is_told(
+    tmp_path: Path, said: dict[str, float], to: str, told: tuple[str, str] | None
+) -> None:
+    write(tmp_path / "in", uer(("masked_lm",)), {**SIZES, "max_seq_length": 17, **said})
+    made = interlingua.convert(tmp_path / "in", tmp_path / "out", to=to, dialect="tencentpretrain", sync=False)
+    notes = [note for note in made.plan.notes if "epsilon" in note]
+    assert not notes if told is None else all(part in notes[0] for part in told)
 
 
 def test_lora_is_refused(tmp_path: Path) -> None:

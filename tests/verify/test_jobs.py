@@ -28,7 +28,7 @@ from interlingua.verify.jobs import report_name, run_job
 from interlingua.verify.pages.junit import junit
 from interlingua.verify.parity import check as checks
 from tests.conftest import ROOT
-from tests.verify.parity.outcomes import different, healthy
+from tests.verify.parity.outcomes import by_convention, different, healthy
 
 TARGETS = ("uer", "paddle", "tf1")
 
@@ -170,6 +170,68 @@ def test_kept_activations_are_held_against_the_output(source: Path, tmp_path: Pa
     assert seen == [(str(tmp_path / "out"), Path("kept.npz"))]
     without = run_job(job(source, tmp_path / "out2", checks=("golden",)))
     assert (names(without)[1], without.exit_code) == (("golden", False), UsageError.exit_code)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
+    """What is asked of the checks that run models, which find everything well; ``found`` may be changed."""
+    kept: dict[str, list] = {"check": [], "check_against": [], "found": [healthy(), healthy()]}
+    monkeypatch.setattr(checks, "check", lambda *args: (kept["check"].append(args), kept["found"][0])[1])
+    monkeypatch.setattr(
+        checks, "check_against", lambda *args: (kept["check_against"].append(args), kept["found"][1])[1]
+    )
+    return kept
+
+
+def test_no_model_is_run_of_a_conversion_that_failed(source: Path, tmp_path: Path, asked) -> None:
+    broken = replace(job(source, tmp_path / "out", checks=("weights", "parity", "golden"), golden="k"), source="absent")
+    result = run_job(broken)
+    assert names(result) == [("convert", False)]
+    assert (result.exit_code, asked["check"], asked["check_against"]) == (3, [], [])
+
+
+def test_the_checks_know_of_both_sides_what_the_conversion_did(source: Path, tmp_path: Path, asked) -> None:
+    known = Options("uer", Asked(dialect="hf", family="bert"), sync=False)
+    wanted = replace(job(source, tmp_path / "out", checks=("parity", "golden"), golden="a kept.npz"), options=known)
+    assert run_job(wanted).ok
+    ((_, _, parity),), ((_, _, golden),) = asked["check"], asked["check_against"]
+    assert (parity.a, parity.b, golden.a) == (known.source, Asked(dialect="uer"), Asked(dialect="uer"))
+    assert parity.command == f"parity-check {source} {tmp_path / 'out'}"
+    assert golden.command == f"parity-check {tmp_path / 'out'} --against 'a kept.npz'"
+
+
+def test_every_check_is_listed_in_one_order_and_the_first_failure_is_the_exit_code(
+    source: Path, tmp_path: Path, asked
+) -> None:
+    pytest.importorskip("jinja2")
+    asked["found"] = [different(), healthy()]
+    wanted = job(source, tmp_path / "out", checks=("golden", "parity", "weights"), golden="k")
+    result = run_job(Task(wanted, reports=str(tmp_path / "pages")))
+    assert names(result) == [("convert", True), ("weights", True), ("parity", False), ("golden", True)]
+    assert (result.status, result.exit_code) == (FAILED, 1)
+    assert str(result.report).endswith(".parity.html")
+    assert len(list((tmp_path / "pages").iterdir())) == 2
+    only = run_job(
+        Task(replace(wanted, checks=("golden",), target=str(tmp_path / "out2")), reports=str(tmp_path / "p"))
+    )
+    assert str(only.report).endswith(".golden.html")
+
+
+def test_outputs_that_differ_by_convention_are_no_failure(source: Path, tmp_path: Path, asked) -> None:
+    asked["found"] = [by_convention(), healthy()]
+    result = run_job(job(source, tmp_path / "out", checks=("parity",)))
+    assert (result.status, result.exit_code) == (DONE, 0)
+    assert result.checks[1].text.startswith("The verdict is: same model, outputs differ by convention; ")
+    assert result.checks[1].text.endswith(".")
+
+
+def test_a_page_that_cannot_be_written_is_a_result_with_its_exit_code(source: Path, tmp_path: Path, asked) -> None:
+    pytest.importorskip("jinja2")
+    (tmp_path / "taken").write_bytes(b"")
+    result = run_job(Task(job(source, tmp_path / "out", checks=("parity",)), reports=str(tmp_path / "taken" / "pages")))
+    assert names(result) == [("convert", True), ("parity", False)]
+    assert result.exit_code == 5
+    assert "Traceback" not in result.checks[1].text
 
 
 def test_names_of_pages_are_names_of_files_and_differ() -> None:

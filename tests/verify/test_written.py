@@ -15,7 +15,8 @@ from interlingua.convert.conversion import Options, convert
 from interlingua.convert.plan import Piece
 from interlingua.convert.source import Asked
 from interlingua.errors import CheckError, InterlinguaError
-from interlingua.verify.written import check_weights, resolve
+from interlingua.verify.canonical import resolve
+from interlingua.verify.written import check_weights
 from tests.models import hf, hf_config, safetensors_bytes, write_hf
 
 pytest.importorskip("torch")
@@ -69,6 +70,20 @@ def test_a_cast_is_checked_against_the_cast_of_the_source(source: Path, tmp_path
     data = hf(ALL)["bert.pooler.dense.weight"].astype(np.float16).tobytes()
     with pytest.raises(CheckError, match=r"pooler\.dense\.weight \(values\)"):
         checked(source, tmp_path / "bad", lambda p: flip(p / "model.safetensors", data), to="hf", dtype="float16")
+
+
+@pytest.mark.parametrize("to", ["paddle", "hf"])
+def test_bfloat16_is_checked_in_containers_that_keep_it_as_its_bits_alone(
+    source: Path, tmp_path: Path, to: str
+) -> None:
+    checked(source, tmp_path / "good", lambda _: None, to=to, dtype="bfloat16", trusted=False)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_gammas_that_are_multiplied_are_checked_against_those_of_the_source_multiplied(
+    source: Path, tmp_path: Path, trusted: bool
+) -> None:
+    checked(source, tmp_path / "good", lambda _: None, to="uer", preserve="outputs", trusted=trusted)
 
 
 def test_a_container_alone_is_checked_under_its_own_names(tmp_path: Path) -> None:

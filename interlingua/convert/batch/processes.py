@@ -12,33 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, reduction
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+from interlingua.convert.batch.workers import Answer, Asked, Ended
 
 GRACE = 3.0
 """Seconds that a process has to clear up before it is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended(Generic[Asked, Answer]):
-    """A task that is over.
-
-    Attributes:
-        asked: the task.
-        answer: what came of it; None where its process died.
-        death: how that ended, in words; None where it did not.
-    """
-
-    asked: Asked
-    answer: Answer | None
-    death: str | None = None
 
 
 class JobProcess(Generic[Asked, Answer]):
@@ -75,12 +58,53 @@ class JobProcess(Generic[Asked, Answer]):
             return Ended(task, self.connection.recv())
         except (EOFError, ConnectionResetError):
             self.process.join()
-            return Ended(task, None, _ending(self.process.exitcode))
+            return Ended(task, None, ending(self.process.exitcode))
 
     @property
     def alive(self) -> bool:
         """Whether it can take another task."""
         return self.process.is_alive()
+
+
+class ProcessPool(Generic[Asked, Answer]):
+    """Processes on this machine, started as they are needed: the ``Workers`` of a batch that names no others.
+
+    Args:
+        work: carries out a task; a function at the top of a module.
+        lock: a descriptor that every process holds a copy of.
+        count: tasks at a time.
+    """
+
+    memory = None
+
+    def __init__(self, work: Callable[[Asked], Answer], lock: int, count: int) -> None:
+        self._work, self._lock, self._count = work, lock, count
+        self._processes: list[JobProcess[Asked, Answer]] = []
+
+    @property
+    def tasks(self) -> list[Asked]:
+        return [process.task for process in self._processes if process.task is not None]
+
+    @property
+    def room(self) -> int:
+        return self._count - len(self.tasks)
+
+    def give(self, task: Asked) -> None:
+        """Give it to a process that has none; to a new one where there is no such."""
+        for dead in [process for process in self._processes if process.task is None and not process.alive]:
+            self._processes.remove(dead)
+            end([dead])
+        process = next((process for process in self._processes if process.task is None), None)
+        if process is None:
+            process = JobProcess(self._work, self._lock)
+            self._processes.append(process)
+        process.give(task)
+
+    def take(self, seconds: float) -> list[Ended[Asked, Answer]]:
+        return [process.take() for process in waiting(self._processes, seconds)]
+
+    def end(self) -> None:
+        end(self._processes)
 
 
 def waiting(processes: Sequence[JobProcess[Asked, Answer]], seconds: float) -> list[JobProcess[Asked, Answer]]:
@@ -120,10 +144,8 @@ def _detached(copied: Any) -> int:
 
 def _serve(work: Callable[[Asked], Answer], tasks: Connection, _lock: object) -> None:
     """Carry out tasks until there are no more: what the process does."""
-    # Ctrl-C in a terminal reaches every process; the parent alone decides what follows from it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = parent_process()
+    end_with(parent.sentinel if parent is not None else None)
     while True:
         try:
             task = tasks.recv()
@@ -132,22 +154,32 @@ def _serve(work: Callable[[Asked], Answer], tasks: Connection, _lock: object) ->
         tasks.send(work(task))
 
 
+def end_with(alive: int | Connection | None) -> None:
+    """Make this process end when it is told to, and as soon as there is something to be read from ``alive``.
+
+    That is what the end of another process makes of a descriptor; None: no other process matters.
+    """
+    # Ctrl-C in a terminal reaches every process; the batch's own alone decides what follows from it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    if alive is not None:
+        threading.Thread(target=_end_after, args=(alive,), daemon=True).start()
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(128 + signal.SIGTERM)
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is None:
-        return
-    connection.wait([parent.sentinel])
+def _end_after(alive: int | Connection) -> None:
+    connection.wait([alive])
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
 
 
-def _ending(code: int | None) -> str:
+def ending(code: int | None) -> str:
+    """Return how a process ended, in words that go on from its name; a signal's number is negative."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         why = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""

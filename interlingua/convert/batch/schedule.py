@@ -1,4 +1,8 @@
-"""Carry out a batch of jobs: what is unchanged is skipped, the rest is done by processes, the largest first."""
+"""Carry out a batch of jobs: what is unchanged is skipped, the rest is given to workers, the largest first.
+
+Who the workers are, processes here or on other machines, is somebody else's to say: what is decided here is what
+runs next, and what is kept of it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeAlias
 
-from interlingua.convert.batch import processes as job_processes
 from interlingua.convert.batch.digests import (
     DigestsStoppedError,
     Stamp,
@@ -25,9 +28,10 @@ from interlingua.convert.batch.digests import (
 from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, Job, JobResult
 from interlingua.convert.batch.keys import job_key
 from interlingua.convert.batch.lock import batch_lock
-from interlingua.convert.batch.processes import Ended, JobProcess
+from interlingua.convert.batch.processes import ProcessPool
 from interlingua.convert.batch.provenance import was_written_here
 from interlingua.convert.batch.state import BatchState
+from interlingua.convert.batch.workers import Ended, Workers
 from interlingua.convert.commit import clear_remains
 from interlingua.convert.source import Asked
 from interlingua.errors import FormatError, InterlinguaError, UsageError
@@ -54,10 +58,10 @@ class Settings:
     """How a batch is carried out.
 
     Attributes:
-        processes: jobs at a time; None: as many as there are cores.
+        processes: jobs at a time; None: as many as the workers have room for, which on this machine is one a core.
         fail_fast: start no job after one has failed.
         resume: skip what is unchanged.
-        memory: bytes that all jobs at a time may take together, as far as that is known; None: no limit.
+        memory: bytes that all jobs at a time may take together, as far as that is known; None: what the workers have.
         reports: folder for the pages of parity checks; None: none are written.
         version: of this program: another one carries out everything again.
     """
@@ -119,6 +123,38 @@ class _Inputs:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What workers are hired for.
+
+    Attributes:
+        work: carries out a task.
+        count: tasks at a time; None: as many as the workers have room for.
+        sources: the files that the jobs read, with their stamps.
+        targets: the paths that they write.
+        folder: where the batch's state is, with the lock's file in it.
+        lock: the descriptor that holds the lock.
+        stopped: set when there is no point any more.
+    """
+
+    work: Work
+    count: int | None
+    sources: Mapping[Path, Stamp]
+    targets: Sequence[Path]
+    folder: Path
+    lock: int
+    stopped: threading.Event
+
+
+Hire: TypeAlias = Callable[[Wanted], Workers[Task, JobResult]]
+"""Finds workers. It raises InterlinguaError where there are none that can do what is wanted."""
+
+
+def hire_processes(wanted: Wanted) -> Workers[Task, JobResult]:
+    """Return processes on this machine: as many as are wanted, or one a core."""
+    return ProcessPool(wanted.work, wanted.lock, wanted.count or available_cores())
+
+
 def run_batch(
     jobs: Sequence[Job],
     work: Work,
@@ -127,6 +163,7 @@ def run_batch(
     folder: Path | None = None,
     tell: Tell | None = None,
     prepare: Prepare | None = None,
+    hire: Hire = hire_processes,
 ) -> tuple[JobResult, ...]:
     """Carry out jobs; return what became of each, in the order of the jobs.
 
@@ -140,6 +177,7 @@ def run_batch(
         folder: where the state is kept; None: the folder that all outputs are in.
         tell: told of each job as it starts and ends.
         prepare: shown the jobs that are not skipped, before the first of them starts; what it raises ends the batch.
+        hire: finds the workers, where there are jobs that are not skipped.
 
     Raises:
         UsageError: two jobs have one name, or one target.
@@ -157,8 +195,13 @@ def run_batch(
         lock = stack.enter_context(batch_lock(folder))
         state = stack.enter_context(BatchState(folder))
         stopped = stack.enter_context(_signals())
-        batch = _Batch(jobs, work, settings, state, lock, stopped, tell or _tell_nobody)
-        return batch.run(prepare)
+        batch = _Batch(jobs, settings, state, stopped, tell or _tell_nobody)
+
+        def hired(left: Sequence[Job]) -> Workers[Task, JobResult]:
+            wanted = (work, settings.processes, batch.stamps(left), batch.targets(left), folder, lock, stopped)
+            return hire(Wanted(*wanted))
+
+        return batch.run(prepare, hired)
 
 
 def _tell_nobody(_job: Job, _result: JobResult | None) -> None:
@@ -219,32 +262,41 @@ class _Batch:
     def __init__(
         self,
         jobs: Sequence[Job],
-        work: Work,
         settings: Settings,
         state: BatchState,
-        lock: int,
         stopped: threading.Event,
         tell: Tell,
     ) -> None:
-        self.jobs, self.work, self.settings, self.tell = jobs, work, settings, tell
-        self.state, self.lock, self.stopped = state, lock, stopped
-        self.count = settings.processes or available_cores()
+        self.jobs, self.settings, self.state, self.stopped, self.tell = jobs, settings, state, stopped, tell
+        self.threads = settings.processes or available_cores()
         self.inputs: dict[str, _Inputs] = {}
         self.results: dict[str, JobResult] = {}
         self.failed = False
 
-    def run(self, prepare: Prepare | None) -> tuple[JobResult, ...]:
+    def run(
+        self, prepare: Prepare | None, hired: Callable[[Sequence[Job]], Workers[Task, JobResult]]
+    ) -> tuple[JobResult, ...]:
         try:
             self.inputs = self._read_inputs()
             left = [job for job in self.jobs if not self._skip(job)]
             if prepare is not None and left:
                 prepare(left)
-            self._carry_out(left)
+            if left and not self.stopped.is_set():
+                self._carry_out(left, hired(left))
         except DigestsStoppedError:
             pass
         for job in self.jobs:
             self.results.setdefault(job.name, JobResult(job.name, STOPPED))
         return tuple(self.results[job.name] for job in self.jobs)
+
+    def stamps(self, jobs: Sequence[Job]) -> dict[Path, Stamp]:
+        """Return the files that jobs read, as they were found."""
+        return {path: found for job in jobs for path, found in self.inputs[job.name].stamps.items()}
+
+    def targets(self, jobs: Sequence[Job]) -> list[Path]:
+        """Return the paths that jobs write; the page of a parity check is one."""
+        pages = [Path(self.settings.reports, "page")] if self.settings.reports and _judge(jobs) else []
+        return [*(Path(job.target) for job in jobs), *pages]
 
     # -- what is unchanged
 
@@ -255,7 +307,7 @@ class _Batch:
         golden = [Path(job.golden) for job in self.jobs if job.golden is not None]
         wanted = [path for found in files.values() for path in found.values()]
         stamps = _stamps([*wanted, *golden])
-        digests = file_digests([*wanted, *golden], self.state, self.count, self.stopped)
+        digests = file_digests([*wanted, *golden], self.state, self.threads, self.stopped)
         return {job.name: _inputs_of(job, files[job.name], stamps, digests, self.settings.version) for job in self.jobs}
 
     def _skip(self, job: Job) -> bool:
@@ -263,8 +315,8 @@ class _Batch:
         kept = self.state.job(job.name) if self.settings.resume else None
         if kept is None or self.inputs[job.name].key != kept.key:
             return False
-        outputs = {_output_folder(job) / name: digest for name, digest in kept.result.outputs.items()}
-        if not outputs or file_digests(outputs, self.state, self.count, self.stopped) != outputs:
+        outputs = {output_parent(job) / name: digest for name, digest in kept.result.outputs.items()}
+        if not outputs or file_digests(outputs, self.state, self.threads, self.stopped) != outputs:
             return False
         report = kept.result.report if kept.result.report and os.path.isfile(kept.result.report) else None
         if "parity" in job.checks and self.settings.reports is not None and report is None:
@@ -275,52 +327,41 @@ class _Batch:
 
     # -- what is not
 
-    def _carry_out(self, jobs: list[Job]) -> None:
+    def _carry_out(self, jobs: Sequence[Job], workers: Workers[Task, JobResult]) -> None:
         left = sorted(jobs, key=lambda job: -self.inputs[job.name].nbytes)
-        processes: list[JobProcess[Task, JobResult]] = []
         try:
-            while left or _busy(processes):
-                if self.stopped.is_set():
-                    break
+            while (left or workers.tasks) and not self.stopped.is_set():
                 if self.settings.fail_fast and self.failed:
                     left.clear()
-                self._hand_out(left, processes)
-                for process in job_processes.waiting(processes, HEED):
-                    self._take(process.take())
+                self._hand_out(left, workers)
+                for ended in workers.take(HEED):
+                    self._take(ended)
         finally:
-            unfinished = [process.task.job for process in processes if process.task is not None]
-            job_processes.end(processes)
+            unfinished = [task.job for task in workers.tasks]
+            workers.end()
             for job in unfinished:
-                clear_remains(Path(job.target))
+                clear_remains(Path(job.target), alone=True)
 
-    def _hand_out(self, left: list[Job], processes: list[JobProcess[Task, JobResult]]) -> None:
-        """Give jobs to processes that have none, as far as there is room."""
-        for dead in [process for process in processes if process.task is None and not process.alive]:
-            processes.remove(dead)
-            job_processes.end([dead])
-        while left and len(_busy(processes)) < self.count:
-            running = [process.task.job for process in processes if process.task is not None]
-            job = self._fitting(left, running)
+    def _hand_out(self, left: list[Job], workers: Workers[Task, JobResult]) -> None:
+        """Give jobs to workers, as far as there is room."""
+        while left and workers.room > 0:
+            job = self._fitting(left, workers)
             if job is None:
                 return
             left.remove(job)
-            process = next((process for process in processes if process.task is None), None)
-            if process is None:
-                process = JobProcess(self.work, self.lock)
-                processes.append(process)
             self.tell(job, None)
-            process.give(self._task(job))
+            workers.give(self._task(job))
 
-    def _fitting(self, left: Sequence[Job], running: Sequence[Job]) -> Job | None:
+    def _fitting(self, left: Sequence[Job], workers: Workers[Task, JobResult]) -> Job | None:
         """Return the first job for which there is memory; where nothing else runs, the first in any case."""
-        if self.settings.memory is None or not running:
+        memory = workers.memory if self.settings.memory is None else self.settings.memory
+        if memory is None or not workers.tasks:
             return left[0]
-        room = self.settings.memory - sum(map(self._memory, running))
+        room = memory - sum(self._memory(task.job) for task in workers.tasks)
         return next((job for job in left if self._memory(job) <= room), None)
 
     def _memory(self, job: Job) -> int:
-        runs_models = {"parity", "golden"} & set(job.checks)
-        return BASE_MEMORY + (PARITY_MEMORY * self.inputs[job.name].nbytes if runs_models else 0)
+        return BASE_MEMORY + (PARITY_MEMORY * self.inputs[job.name].nbytes if _judge([job]) else 0)
 
     def _task(self, job: Job) -> Task:
         inputs = self.inputs[job.name]
@@ -338,7 +379,7 @@ class _Batch:
             return
         if self.stopped.is_set():
             return  # Its process heard the signal, too.
-        clear_remains(Path(job.target))
+        clear_remains(Path(job.target), alone=True)
         text = f"The process that carried it out {ended.death}."
         self._finish(job, JobResult(job.name, FAILED, (CheckResult("convert", False, text),), exit_code=1))
 
@@ -352,7 +393,7 @@ class _Batch:
                 self.state.keep_job(NEVER, result)  # Its output is still a batch's, and is not to be relied on.
             return
         for name, digest in result.outputs.items():
-            self.state.keep_digest(stamp(_output_folder(job) / name), digest)
+            self.state.keep_digest(stamp(output_parent(job) / name), digest)
         self.state.keep_job(inputs.key, result)
 
     def _finish(self, job: Job, result: JobResult) -> None:
@@ -376,8 +417,9 @@ def available_memory() -> int | None:
         return None
 
 
-def _busy(processes: Sequence[JobProcess[Task, JobResult]]) -> list[JobProcess[Task, JobResult]]:
-    return [process for process in processes if process.task is not None]
+def _judge(jobs: Sequence[Job]) -> bool:
+    """Say whether one of the jobs runs models."""
+    return any({"parity", "golden"} & set(job.checks) for job in jobs)
 
 
 _Source: TypeAlias = tuple[str, Asked, bool]
@@ -421,7 +463,7 @@ def _inputs_of(
     return _Inputs(known, digest, job_key(job, digest, digests[golden] if golden else None, version))
 
 
-def _output_folder(job: Job) -> Path:
-    """Return the folder that the paths of a job's outputs begin in."""
+def output_parent(job: Job) -> Path:
+    """Return the folder that the paths of a job's outputs begin in: its target's, or the target itself."""
     target = Path(job.target)
     return target if target.is_dir() else target.parent

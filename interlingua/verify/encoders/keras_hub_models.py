@@ -1,9 +1,11 @@
 """KerasHub's backbones, on weights of their own presets: dialect ``keras-hub``.
 
 A backbone is made from the configuration that the request states and filled by Keras' own ``load_weights``; its
-activation and epsilon stand in its code. Each hidden state is the output of one of its layers.
+activation and epsilon stand in its code. Each hidden state is the output of one of its layers. ELECTRA's pooler is no
+part of any other system's model, and not asked for.
 
-Sources: keras-team/keras-hub 0.32 ``keras_hub/src/models/{bert,albert,distil_bert}/*_backbone.py``;
+Sources: keras-team/keras-hub 0.32
+``keras_hub/src/models/{bert,albert,distil_bert,roberta,xlm_roberta,electra}/*_backbone.py``;
 keras-team/keras 3.15 ``keras/src/saving/saving_lib.py``.
 """
 
@@ -21,11 +23,19 @@ from interlingua.verify.encoders.request import Activations, Array, Ran, Request
 from interlingua.verify.encoders.tensorflow_device import device_name, framework, import_framework, settle, to_numpy
 from interlingua.verify.encoders.tensorflow_files import load_native
 
-BACKBONES = {"bert": "BertBackbone", "albert": "AlbertBackbone", "distilbert": "DistilBertBackbone"}
+BACKBONES = {
+    "bert": "BertBackbone",
+    "albert": "AlbertBackbone",
+    "distilbert": "DistilBertBackbone",
+    "roberta": "RobertaBackbone",
+    "xlm-roberta": "XLMRobertaBackbone",
+    "electra": "ElectraBackbone",
+}
 """Family -> class."""
 
 SIZES = (
     "vocabulary_size",
+    "vocab_size",
     "num_layers",
     "num_heads",
     "hidden_dim",
@@ -40,6 +50,9 @@ SIZES = (
 
 SUFFIX = ".weights.h5"
 """What ``load_weights`` wants a file to be called."""
+
+OWN_POOLER = ("electra",)
+"""Families whose backbone has a pooler that no other system's has."""
 
 INPUTS = {"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids"}
 """A backbone's input -> the batch's array."""
@@ -130,4 +143,6 @@ def steps_of(backbone: Any) -> list[Any]:
 def unexpected(request: Request) -> list[str]:
     """Return the variables in the file that are none of the model's, an optimizer's left out."""
     known = {piece[0] for recipe in request.recipes.values() for piece in recipe.pieces}
+    if request.family in OWN_POOLER:
+        known |= {f"layers/{layer}/vars/{number}" for layer in ("dense", "dense_1") for number in (0, 1)}
     return sorted(name for name in load_native(request).keys() - known if not name.startswith("optimizer/"))

@@ -110,6 +110,7 @@ def _import(request: Request) -> ModuleType:
         import transformers
 
         transformers.logging.set_verbosity_error()
+        mindone_shim.skip_other_models(transformers.__version__)
         utils: Any = importlib.import_module("mindone.transformers.modeling_utils")
         family = request.family.replace("-", "_")
         package = importlib.import_module(f"mindone.transformers.models.{family}.modeling_{family}")

@@ -5,10 +5,16 @@ kernelmod failed``: ``arange``, ``cumsum``, ``nn.Embedding``, ``nn.LayerNorm``, 
 ``nn.functional.pad``. In their stead stand the same functions of ``mindspore.ops`` and the same layers of
 ``mindspore.nn``, whose parameters have other names (see ``mindone_models.NATIVE``). tanh has a kernel that is none
 (see ``mindspore_ops``).
+
+``mindone.transformers`` imports each of its models, which is most of what a run costs. ``skip_other_models`` leaves
+that out; the modules that are run are mindone's own.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 from mindspore import mint, nn, ops
@@ -49,6 +55,29 @@ def pad(x: Tensor, widths: tuple[int, int], _mode: str = "constant", _value: flo
     if any(widths):
         raise ValueError(f"the decoder's bias has {x.shape[0]} elements, and the word embedding other rows")
     return x
+
+
+PACKAGES = ("mindone.transformers", "mindone.transformers.models")
+"""Packages whose own code imports every model."""
+
+
+def skip_other_models(version: str) -> None:
+    """Put packages in place that have mindone's modules and import none of them, before mindone is imported.
+
+    Args:
+        version: the version of transformers, which one of the modules asks the package for.
+
+    Raises:
+        ImportError: mindone is not installed.
+    """
+    modules: dict[str, Any] = sys.modules
+    for name in PACKAGES:
+        parent, _, last = name.rpartition(".")
+        package, above = ModuleType(name), importlib.import_module(parent)
+        package.__path__ = [f"{folder}/{last}" for folder in above.__path__]
+        vars(package)["__version__"] = version
+        modules[name] = package
+        setattr(above, last, package)
 
 
 def install_functions() -> None:

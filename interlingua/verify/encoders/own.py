@@ -198,10 +198,15 @@ class _Encoder:
         """Apply the LayerNorm of a canonical name, as the side's own system computes it."""
         is_unbiased = self.request.conventions["layer_norm"] == UNBIASED
         norm = self.ops.unbiased_layer_norm if is_unbiased else self.ops.layer_norm
-        # A head's LayerNorm has the head's name in front, and no other has.
-        fixed = self.request.conventions.get("head_eps", {})
-        epsilon = fixed.get(name.partition(".")[0], self.config["layer_norm_eps"])
-        return norm(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], epsilon)
+        return norm(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], self._epsilon(name))
+
+    def _epsilon(self, name: str) -> float:
+        """Return the epsilon of a LayerNorm, which has the embeddings' or its head's name in front."""
+        conventions, part = self.request.conventions, name.partition(".")[0]
+        embeddings = conventions.get("embeddings_eps")
+        if part == "embeddings" and embeddings is not None:
+            return float(embeddings)
+        return float(conventions.get("head_eps", {}).get(part, self.config["layer_norm_eps"]))
 
 
 def _sinusoids(rows: int, size: int) -> Array:

@@ -22,6 +22,7 @@ REFERENCES = {
     "keras-hub": "keras_hub_models",
     "tf-models": "tf_models",
     "paddlenlp": "paddlenlp_models",
+    "paddle-ernie": "paddle_ernie_models",
     "mindone": "mindone_models",
     "own": "own",
 }

@@ -79,13 +79,14 @@ def embeddings(get: Get, model: Model, batch: Batch, arithmetic: Arithmetic = FL
     """
     real = batch.attention_mask == 1
     total = rows(get, WORDS, batch.input_ids[real], arithmetic)
-    if model.family != "distilbert":
+    if has(get, f"{TYPES}.weight"):
         total = arithmetic.round(total + rows(get, TYPES, batch.token_type_ids[real], arithmetic))
     if model.family != "nezha":
         total = arithmetic.round(total + rows(get, POSITIONS, position_ids(model, batch)[real], arithmetic))
     if model.family == "ernie" and has(get, f"{TASKS}.weight"):
         total = arithmetic.round(total + rows(get, TASKS, batch.task_type_ids[real], arithmetic))
-    normed = norm(get, model, "embeddings.LayerNorm", total, model.layer_norm_eps, arithmetic)
+    epsilon = model.layer_norm_eps if model.embeddings_eps is None else model.embeddings_eps
+    normed = norm(get, model, "embeddings.LayerNorm", total, epsilon, arithmetic)
     if model.family == "albert":
         return dense(get, "encoder.embedding_hidden_mapping_in", normed, arithmetic)
     if model.family == "electra" and has(get, "embeddings_project.weight"):

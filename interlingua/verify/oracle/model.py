@@ -31,10 +31,11 @@ class Model:
         num_hidden_groups: groups of layers that share their weights; None: each has its own.
         hidden_act: one of ``config.ACTIVATIONS``.
         layer_norm: ``conventions.CANONICAL`` or ``conventions.UNBIASED``.
-        layer_norm_eps: epsilon of every LayerNorm.
+        layer_norm_eps: epsilon of every LayerNorm but those below.
         positions: ``conventions.FROM_ZERO`` or ``conventions.BEHIND_PADDING``.
         pad_token_id: the padding token.
         max_relative_position: distance from which NEZHA's relative positions are no longer told apart.
+        embeddings_eps: epsilon of the embeddings' LayerNorm, where a system takes another; None: the layers'.
         head_eps: head -> epsilon of its LayerNorm, where a system takes another.
         head_act: head -> its activation, where a system takes another than the family (``HEAD_ACTIVATIONS``).
     """
@@ -51,6 +52,7 @@ class Model:
     positions: str
     pad_token_id: int
     max_relative_position: int | None
+    embeddings_eps: float | None = None
     head_eps: Mapping[str, float] = field(default_factory=dict)
     head_act: Mapping[str, str] = field(default_factory=dict)
 

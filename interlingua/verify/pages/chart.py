@@ -106,7 +106,7 @@ def panels(outcome: Outcome) -> list[Panel]:
 
 
 def _axis(gaps: Iterable[Gap], thresholds: Thresholds) -> Axis:
-    values = [value for gap in gaps for value in (gap.rms, gap.max_abs, gap.noise_rms, peak_limit(gap, thresholds))]
+    values = [value for gap in gaps for value in (gap.rms, gap.max_abs, gap.noise_rms, thresholds.peak_limit(gap))]
     powers = [math.log10(value) for value in values if 0 < value < math.inf]
     if not powers:
         return Axis(-8, 0)
@@ -114,29 +114,19 @@ def _axis(gaps: Iterable[Gap], thresholds: Thresholds) -> Axis:
     return Axis(max(math.floor(min(powers)) - 1, high - MOST_DECADES), high)
 
 
-def rms_limit(gap: Gap, thresholds: Thresholds) -> float:
-    """Return the greatest root mean square that passes."""
-    return thresholds.rms * gap.noise_rms + thresholds.atol + thresholds.rtol * gap.scale
-
-
-def peak_limit(gap: Gap, thresholds: Thresholds) -> float:
-    """Return the greatest element that passes."""
-    return thresholds.peak * gap.noise_max + thresholds.atol + thresholds.rtol * gap.scale
-
-
 def _panel(title: str, gaps: Sequence[Gap], axis: Axis, thresholds: Thresholds, expected: bool) -> Panel:
     step = (WIDTH - LEFT - RIGHT) / len(gaps)
     beyond = [gap for gap in gaps if not thresholds.allows(gap)]
     counted = f"{len(beyond)} of {len(gaps)} activations are beyond noise"
     first = f", the first is {beyond[0].name}" if beyond else ""
-    limits = [axis.place(rms_limit(gap, thresholds)) for gap in gaps]
+    limits = [axis.place(thresholds.rms_limit(gap)) for gap in gaps]
     return Panel(
         title,
         f"Root mean square and greatest element of the error by layer on a logarithmic axis: {counted}{first}.",
         tuple(_point(gap, LEFT + (index + 0.5) * step, axis, thresholds, expected) for index, gap in enumerate(gaps)),
         _area([axis.place(gap.noise_rms) for gap in gaps], step),
         _area(limits, step),
-        _stairs([axis.place(peak_limit(gap, thresholds)) for gap in gaps], step),
+        _stairs([axis.place(thresholds.peak_limit(gap)) for gap in gaps], step),
         tuple(axis.marks()),
         tuple(_columns(gaps, step)),
     )

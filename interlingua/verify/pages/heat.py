@@ -17,7 +17,10 @@ WIDTH, ROW, LEFT, BOTTOM = 480.0, 16.0, 84.0, 22.0
 """Width of a map, height of one of its rows, and margins, in the units of its drawing."""
 
 EDGES = (0.1, 0.3, 1.0)
-"""Units of the greatest noise at which a cell's tint changes, below the threshold."""
+"""Units of the greatest noise at which a cell's tint changes, below what passes."""
+
+FACTORS = (1, 10, 1000)
+"""Multiples of the greatest error that passes at which it changes again."""
 
 LOST = "lost"
 """The level of a cell that holds NaN or an infinity; the others are numbers, 0 to 7."""
@@ -80,12 +83,11 @@ def heat_maps(gaps: Sequence[Gap], thresholds: Thresholds) -> list[HeatMap]:
         sized = [gap for gap in there if list(map(len, gap.by_position)) == list(map(len, there[0].by_position))]
         gap = first_beyond(sized, thresholds) or worst_of(tuple(sized), thresholds)
         names = [f"row {row}" for row in range(len(gap.by_position))]
-        noise = [gap.noise_max] * len(names)
-        made.append(_map(f"Rows by positions: {called(gap)}", names, gap.by_position, noise, thresholds))
+        of_rows = [gap] * len(names)
+        made.append(_map(f"Rows by positions: {called(gap)}", names, gap.by_position, of_rows, thresholds))
         layers = [[_worst(column) for column in _columns(layer.by_position)] for layer in sized]
-        noise = [layer.noise_max for layer in sized]
         made.append(
-            _map(f"Layers by positions: {batch} batch", [layer.name for layer in sized], layers, noise, thresholds)
+            _map(f"Layers by positions: {batch} batch", [layer.name for layer in sized], layers, sized, thresholds)
         )
     return made
 
@@ -99,7 +101,7 @@ def _worst(values: Sequence[float]) -> float:
     return max(values, key=lambda value: (math.isnan(value), value))
 
 
-def _map(title: str, names: Sequence[str], rows: Grid, noise: Sequence[float], thresholds: Thresholds) -> HeatMap:
+def _map(title: str, names: Sequence[str], rows: Grid, gaps: Sequence[Gap], thresholds: Thresholds) -> HeatMap:
     length = max(map(len, rows))
     bin_size, row_bin = math.ceil(length / MOST_COLUMNS), math.ceil(len(rows) / MOST_ROWS)
     count = math.ceil(length / bin_size)
@@ -112,7 +114,7 @@ def _map(title: str, names: Sequence[str], rows: Grid, noise: Sequence[float], t
         labels.append(Label(LEFT - 6, line * ROW + ROW / 2, short(name)))
         for column in range(count):
             span = range(column * bin_size, min((column + 1) * bin_size, length))
-            values = [(rows[row][at], noise[row]) for row in group for at in span if at < len(rows[row])]
+            values = [(rows[row][at], gaps[row]) for row in group for at in span if at < len(rows[row])]
             if values:
                 cells.append(_cell(values, name, span, LEFT + column * width, line * ROW, width, thresholds))
     height = len(labels) * ROW + BOTTOM
@@ -128,7 +130,7 @@ def _map(title: str, names: Sequence[str], rows: Grid, noise: Sequence[float], t
 
 
 def _cell(
-    values: Sequence[tuple[float, float]],
+    values: Sequence[tuple[float, Gap]],
     name: str,
     span: range,
     x: float,
@@ -136,29 +138,36 @@ def _cell(
     width: float,
     thresholds: Thresholds,
 ) -> Cell:
-    value, noise = max(values, key=lambda pair: _severity(*pair))
-    ratio = _ratio(value, noise)
+    value, gap = max(values, key=lambda pair: _severity(pair[0], pair[1], thresholds))
+    ratio = _ratio(value, gap.noise_max)
     where = f"position {span[0]}" if len(span) == 1 else f"positions {span[0]} to {span[-1]}"
     title = f"{name}, {where}: {error(value)} ({units(ratio)} greatest noise)"
-    return Cell(round(x, 2), y, round(width, 2), _level(value, ratio, thresholds), title)
+    return Cell(round(x, 2), y, round(width, 2), _level(value, ratio, thresholds.peak_limit(gap)), title)
 
 
-def _severity(value: float, noise: float) -> tuple[bool, float]:
-    return (not math.isfinite(value), math.inf if math.isnan(value) else _ratio(value, noise))
+def _severity(value: float, gap: Gap, thresholds: Thresholds) -> tuple[bool, bool, float]:
+    ratio = math.inf if math.isnan(value) else _ratio(value, gap.noise_max)
+    return (not math.isfinite(value), value > thresholds.peak_limit(gap), ratio)
 
 
 def _ratio(value: float, noise: float) -> float:
     return value / noise if noise else (0.0 if value == 0 else math.inf)
 
 
-def _level(value: float, ratio: float, thresholds: Thresholds) -> str:
-    """Return 0 for no error, 1 to 4 for one that noise explains, 5 to 7 for one that it does not."""
+def _level(value: float, ratio: float, limit: float) -> str:
+    """Return 0 for no error, 1 to 4 for one that passes, 5 to 7 for one that does not.
+
+    Args:
+        value: the error.
+        ratio: the error in units of the greatest noise.
+        limit: the greatest error that passes.
+    """
     if not math.isfinite(value):
         return LOST
     if value == 0:
         return "0"
-    edges = (*EDGES, thresholds.peak, 10 * thresholds.peak, 1000 * thresholds.peak)
-    return str(1 + sum(ratio > edge for edge in edges))
+    beyond = sum(value > factor * limit for factor in FACTORS)
+    return str(4 + beyond if beyond else 1 + sum(ratio > edge for edge in EDGES))
 
 
 def _positions(length: int, bin_size: int, width: float, height: float) -> list[Label]:

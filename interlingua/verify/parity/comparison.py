@@ -114,15 +114,23 @@ def propagated(subject: Subject, batch: Batch, x: Array, error: Array) -> dict[s
 
 
 def _gap(subject: Subject, batch: Batch, name: str, exact: Array, noise: Noise) -> Gap:
-    given = subject.activations.get(f"{batch.name}/{name}")
-    if given is None:
+    value = _value(subject, batch, name)
+    if value is None or value.shape != exact.shape:
         return nothing(batch.name, name)
-    value = oracle.real_tokens(given, name, batch)
     return measure(name, value, exact, noise, batch.name, places(name, batch), logits=is_logits(name))
 
 
+def _value(subject: Subject, batch: Batch, name: str) -> Array | None:
+    """Return an activation in the oracle's shape; None where it is not there, or not of as many tokens."""
+    given = subject.activations.get(f"{batch.name}/{name}")
+    try:
+        return None if given is None else oracle.real_tokens(given, name, batch)
+    except ValueError:
+        return None
+
+
 def nothing(batch: str, name: str) -> Gap:
-    """Return the gap of an activation that is not there."""
+    """Return the gap of an activation that is not there, or not of the shape that it should have."""
     return Gap(batch, name, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, 0.0, 0.0)
 
 
@@ -139,13 +147,12 @@ def agreement(a: Subject, b: Subject, batches: Sequence[Batch], gaps: Mapping[st
     for batch in batches:
         both = [pair for pair in sizes[a.label] if pair in sizes[b.label]]
         for key, name in [pair for pair in both if pair[0] == batch.name]:
-            one, other = (subject.activations.get(f"{key}/{name}") for subject in (a, b))
+            one, other = (_value(subject, batch, name) for subject in (a, b))
             if one is None or other is None or one.shape != other.shape:
                 found.append(nothing(key, name))
                 continue
             noise = sizes[a.label][key, name] + sizes[b.label][key, name]
-            left, right = (oracle.real_tokens(x, name, batch) for x in (one, other))
-            found.append(measure(name, left, right, noise, key, places(name, batch), logits=is_logits(name)))
+            found.append(measure(name, one, other, noise, key, places(name, batch), logits=is_logits(name)))
     return tuple(found)
 
 

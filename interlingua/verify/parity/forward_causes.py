@@ -123,9 +123,11 @@ def _explain(
 
 def guesses(model: Model, block: Block) -> Iterator[Guess]:
     """Yield what a framework might have done in a block instead of what it should."""
+    own = model.embeddings_eps if block.index is None else None
     for epsilon in EPSILONS:
-        if epsilon != model.layer_norm_eps:
-            yield Guess("epsilon", f"epsilon is {epsilon:g}", replace(model, layer_norm_eps=epsilon), {})
+        if epsilon != (model.layer_norm_eps if own is None else own):
+            changed = replace(model, layer_norm_eps=epsilon, embeddings_eps=None)
+            yield Guess("epsilon", f"epsilon is {epsilon:g}", changed, {})
     other = UNBIASED if model.layer_norm == CANONICAL else CANONICAL
     yield Guess("LayerNorm formula", f"LayerNorm is computed {other}", replace(model, layer_norm=other), {})
     if block.index is None:

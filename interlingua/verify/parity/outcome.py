@@ -100,10 +100,21 @@ class Thresholds:
         """Say whether an error is explained by noise."""
         if gap.non_finite or not gap.elements:
             return False
-        slack = self.atol + self.rtol * gap.scale
-        wide = 2.0 if gap.vectors < FEW else 1.0
-        within = gap.rms <= wide * self.rms * gap.noise_rms + slack
-        return within and gap.max_abs <= wide * self.peak * gap.noise_max + slack
+        return gap.rms <= self.rms_limit(gap) and gap.max_abs <= self.peak_limit(gap)
+
+    def rms_limit(self, gap: Gap) -> float:
+        """Return the greatest root mean square that passes."""
+        return self._wide(gap) * self.rms * gap.noise_rms + self._slack(gap)
+
+    def peak_limit(self, gap: Gap) -> float:
+        """Return the greatest element that passes."""
+        return self._wide(gap) * self.peak * gap.noise_max + self._slack(gap)
+
+    def _wide(self, gap: Gap) -> float:
+        return 2.0 if gap.vectors < FEW else 1.0
+
+    def _slack(self, gap: Gap) -> float:
+        return self.atol + self.rtol * gap.scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,14 @@ def run(request: Request, folder: Path, *, interpreter: str | None = None, timeo
         )
     if code != 0 or not answered.is_file():
         return Answer(None, f"{request.framework}'s process {_ending(code)}: {_last_line(detail)}", (), seconds, detail)
-    return _read(json.loads(answered.read_text(encoding="utf-8")), seconds, detail)
+    try:
+        return _read(json.loads(answered.read_text(encoding="utf-8")), seconds, detail)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # The other interpreter may have this package from another time.
+        why = f"{type(error).__name__}: {error}"
+        return Answer(
+            None, f"{request.framework}'s process gave an answer that cannot be read: {why}", (), seconds, detail
+        )
 
 
 def _environment(request: Request) -> dict[str, str]:

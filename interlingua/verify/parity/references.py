@@ -38,14 +38,14 @@ SYSTEMS = {
     "tf2": System("tensorflow", ("tf-models",)),
     "keras-hub": System("tensorflow", ("keras-hub",)),
     "keras-bert": System("tensorflow"),
-    "ernie-fluid": System("paddle"),
+    "ernie-fluid": System("paddle", ("paddle-ernie",)),
     "paddle": System("paddle", ("paddlenlp",)),
     "mindspore": System("mindspore"),
     "mindnlp": System("mindspore", ("mindone",)),
     "mindformers": System("mindspore"),
 }
 """Dialect -> where it is run. No package has the code of tf1, keras-bert, MindSpore's zoo or MindFormers in a form that
-runs today; ERNIE's dygraph package (paddle-ernie, a development release) is not among the references."""
+runs today; ERNIE's own dygraph classes (paddle-ernie, a development release) have fluid's names and arithmetic."""
 
 
 def system_of(dialect: str) -> System:

@@ -113,7 +113,7 @@ class Runs:
         ran = one.answer.ran
         return Side(
             label=label,
-            path=str(side.checkpoint.path),
+            path=side.checkpoint.name,
             dialect=side.match.dialect.name,
             family=side.table.family.name,
             container=side.checkpoint.container,

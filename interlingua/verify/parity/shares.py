@@ -26,6 +26,7 @@ LENGTH = 64
 CONVENTIONS = {
     "LayerNorm formula": "layer_norm",
     "epsilon": "layer_norm_eps",
+    "epsilon of the embeddings": "embeddings_eps",
     "activation": "hidden_act",
     "positions": "positions",
 }
@@ -43,7 +44,11 @@ def switches(a: Model, b: Model) -> Iterator[tuple[str, str, str, Model]]:
         one, other = getattr(a, key), getattr(b, key)
         if one != other:
             model = replace(model, **{key: other})
-            yield name, str(one), str(other), model
+            yield name, _said(one), _said(other), model
+
+
+def _said(value: object) -> str:
+    return "that of the layers" if value is None else str(value)
 
 
 def shares(a: Opened, other: Model, b: Opened | None = None) -> tuple[Share, ...]:
@@ -123,7 +128,8 @@ def without(get: Get, names: Collection[str]) -> Get:
 
 def _differ(head: str, a: Model, b: Model) -> bool:
     """Whether two systems have a head of their own way: an epsilon or an activation that is not that of the layers."""
-    return _own(head, a) != _own(head, b)
+    ways = [(model.head_eps.get(head, model.layer_norm_eps), head_activation(model, head)) for model in (a, b)]
+    return _own(head, a) != _own(head, b) and ways[0] != ways[1]
 
 
 def _own(head: str, model: Model) -> tuple[float | None, str | None]:

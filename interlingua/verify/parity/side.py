@@ -14,7 +14,7 @@ from interlingua.convert.source import Checkpoint
 from interlingua.convert.stream import step_blocks
 from interlingua.formats.dtypes import BFLOAT16, numpy_dtype
 from interlingua.mappings.config import SOME, Config, Json
-from interlingua.mappings.conventions import MODEL_ACT
+from interlingua.mappings.conventions import MODEL_ACT, computed_eps
 from interlingua.mappings.dialect import Table
 from interlingua.mappings.match import Match
 from interlingua.mappings.schema import TASK_TYPES
@@ -136,10 +136,9 @@ def as_computed(config: Config, stated: Mapping[str, Json], table: Table) -> Con
             values[key] = stated[key]
         elif key in form.defaults:
             values[key] = form.defaults[key]
-    if stated.get("use_task_id") is False:
-        values["use_task_id"] = False
-    if table.conventions.layer_norm_eps is not None:
-        values["layer_norm_eps"] = table.conventions.layer_norm_eps
+    said = stated.get("layer_norm_eps") if "layer_norm_eps" in form.keys else None
+    default = values.get("layer_norm_eps", config.layer_norm_eps)
+    values["layer_norm_eps"] = computed_eps(table.conventions, said, default)
     return replace(config, **values)
 
 
@@ -172,6 +171,7 @@ def model_of(config: Config, table: Table, heads: tuple[str, ...]) -> Model:
         positions=conventions.positions,
         pad_token_id=config.pad_token_id,
         max_relative_position=config.max_relative_position,
+        embeddings_eps=conventions.embeddings_eps,
         head_eps=conventions.head_eps,
         head_act={head: config.hidden_act if act == MODEL_ACT else act for head, act in conventions.head_act.items()},
     )
@@ -186,8 +186,11 @@ def make_request(side: Opened, batches: Path, output: Path, *, references: tuple
         output: the ``.npz`` that the process is to write.
         references: the reference encoders to try; None: those of its dialect.
     """
+    side.checkpoint.complete()
     dialect, table, heads = side.match.dialect, side.table, side.heads
     native, _ = spell(side.config, dialect, table, heads, "float32", {})
+    if table.conventions.silent_eps is not None:
+        native |= dict.fromkeys(table.config.keys.get("layer_norm_eps", ()), side.config.layer_norm_eps)
     system = system_of(dialect.name)
     return Request(
         framework=system.framework,

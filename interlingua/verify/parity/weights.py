@@ -12,7 +12,7 @@ from interlingua.convert.stream import step_blocks
 from interlingua.mappings.conventions import gamma_factor
 from interlingua.mappings.schema import ENCODER
 from interlingua.mappings.sentence_transformers import SENTENCE_TRANSFORMERS
-from interlingua.verify.canonical import readers_of
+from interlingua.verify.canonical import readers_of, without_rows
 from interlingua.verify.difference import compare_steps
 from interlingua.verify.parity.outcome import WeightsGate
 
@@ -75,6 +75,14 @@ def _rounded(step: Step, other: Step) -> Step:
 def _comparable(a: Opened, b: Opened) -> tuple[dict[str, Step], dict[str, Step], list[str]]:
     """Return both sides' tensors without those that the other cannot have or does not need."""
     ours, theirs, notes = dict(a.steps), dict(b.steps), []
+    for steps, own, other in ((ours, a, b), (theirs, b, a)):
+        for name, step in own.steps.items():
+            steps[name] = without_rows(step, other.steps.get(name, step))
+            if steps[name] is not step:
+                title = other.match.dialect.title
+                notes.append(
+                    f"{title} has no place for the first rows of {name}, which padding alone reads: not compared."
+                )
     for side, steps, other in ((a, ours, b), (b, theirs, a)):
         family = side.table.family
         beyond = [name for name in steps if name not in other.steps and not _can_hold(other, side, name)]
@@ -85,7 +93,10 @@ def _comparable(a: Opened, b: Opened) -> tuple[dict[str, Step], dict[str, Step],
             words = dict.fromkeys(name if part == ENCODER else part for name, part in zip(beyond, parts, strict=True))
             notes.append(f"{other.match.dialect.title} has no place for {', '.join(words)}: not compared.")
         for name in [name for name in steps if name not in other.steps and name in family.severable]:
-            if _is_zero(side, steps[name]):
+            if name in side.unused:
+                del steps[name]
+                notes.append(f"{name} is on one side only, which does not compute with it.")
+            elif _is_zero(side, steps[name]):
                 del steps[name]
                 notes.append(f"{name} is on one side only, and all zeros: it adds nothing.")
     return ours, theirs, notes
@@ -100,8 +111,9 @@ def _can_hold(side: Opened, other: Opened, name: str) -> bool:
 
 
 def severed(a: Opened, b: Opened) -> tuple[str, ...]:
-    """Return A's tensors that B's system has no place for and computes without."""
-    return tuple(name for name in a.steps if name not in b.steps and name in a.table.family.severable)
+    """Return tensors that A computes with, and that B's system has no place for and computes without."""
+    severable = a.table.family.severable - a.unused
+    return tuple(name for name in a.steps if name not in b.steps and name in severable)
 
 
 def heads_known(side: Opened) -> frozenset[str]:

@@ -115,7 +115,7 @@ def _of_list(checkpoint: Checkpoint, settings: Settings, lower_case: bool | None
     # Checked before a library sees it.
     vocabulary = checked({**tokens, **settings.added}, checkpoint.completed.config.vocab_size, origin)
     if origin == NUMBERS or any(token.startswith(BLANK_OF_BYTES) for token in vocabulary):
-        merges = checkpoint.folder / MERGES
+        merges = checkpoint.folder / _place(checkpoint, MERGES)
         if not merges.is_file():
             raise NoTokenizerError(f"{origin} is a byte-level vocabulary, and there is no {MERGES}")
         made = byte_level(vocabulary, read_text(merges), settings)
@@ -145,7 +145,7 @@ def _listed(checkpoint: Checkpoint) -> tuple[str, dict[str, int]] | None:
     if checkpoint.tokens is not None and checkpoint.vocabulary is not None:
         name = checkpoint.vocabulary.name
         return name, numbered(checkpoint.tokens, name)
-    numbers = checkpoint.folder / NUMBERS
+    numbers = checkpoint.folder / _place(checkpoint, NUMBERS)
     if checkpoint.vocabulary is not None or not numbers.is_file():
         return None
     found = read_object(numbers)
@@ -153,6 +153,14 @@ def _listed(checkpoint: Checkpoint) -> tuple[str, dict[str, int]] | None:
     if wrong is not None:
         raise NoTokenizerError(f"{NUMBERS} gives {quoted(wrong)} no number")
     return NUMBERS, found
+
+
+def _place(checkpoint: Checkpoint, name: str) -> str:
+    """Return where a file that every system has lies in the folders of this one."""
+    if checkpoint.match is None:
+        return name
+    form = checkpoint.match.dialect.folder_of(checkpoint.match.table.family.name)
+    return form.places.get(name, name)
 
 
 def numbered(vocabulary: Vocabulary, origin: str) -> dict[str, int]:

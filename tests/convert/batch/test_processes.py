@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from interlingua.convert.batch.processes import Ended, JobProcess, end, waiting
+from interlingua.convert.batch.processes import JobProcess, end, waiting
+from interlingua.convert.batch.workers import Ended
 from tests.conftest import ROOT
 from tests.convert.batch.work import double
 

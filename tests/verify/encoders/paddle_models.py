@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ def paddle_models(folder: Path, names: Iterable[str], changes: Mapping[str, Mapp
     return made
 
 
-def fluid_models(folder: Path, names: Iterable[str], **form: str) -> dict[str, Path]:
-    """Class of transformers -> its model in fluid's form."""
+def fluid_models(
+    folder: Path, names: Iterable[str], config: Mapping[str, Any] | None = None, **form: str
+) -> dict[str, Path]:
+    """Class of transformers -> its model in fluid's form, made with ``config`` over the usual sizes."""
     made = {}
-    for name, path in make_models(folder / "hf", names).items():
+    for name, path in make_models(folder / "hf", names, **(config or {})).items():
         made[name] = folder / "fluid" / name
         interlingua.convert(path, made[name], to="ernie-fluid", sync=False, **form)
     return made
@@ -72,15 +74,19 @@ def run_paddle(
     return found
 
 
-def units_of(path: Path, request: Request) -> dict[str, float]:
-    """Activation -> its error in units of noise, under the conventions of the checkpoint's own system."""
+def units_of(path: Path, request: Request, **conventions: Any) -> dict[str, float]:
+    """Activation -> its error in units of noise, under the conventions of the checkpoint's own system.
+
+    ``conventions`` are fields of the oracle's model that are to be others than that system's.
+    """
     found, found_names = {}, activations(request)
     with open_checkpoint(path) as checkpoint:
         side = open_side(checkpoint)
+        model = replace(side.model, **conventions)
         for name, arrays in load_batches(request.batches).items():
             batch = Batch(name, **arrays)
-            noisy = dict(forward(side.tensor, side.model, batch, FLOAT32))
-            for key, exact in forward(side.tensor, side.model, batch):
+            noisy = dict(forward(side.tensor, model, batch, FLOAT32))
+            for key, exact in forward(side.tensor, model, batch):
                 noise = noise_of(np.asarray(noisy[key]), exact)
                 error = noise_of(real_tokens(found_names.pop(f"{name}/{key}"), key, batch), exact)
                 found[key] = max(error.rms / noise.rms, error.peak / noise.peak)

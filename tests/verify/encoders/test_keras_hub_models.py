@@ -13,7 +13,14 @@ pytest.importorskip("transformers")
 from tests.verify.encoders.hf_models import make_models
 from tests.verify.encoders.tensorflow_checkpoints import NOISE, convert_models, run_references
 
-BACKBONES = {"BertModel": "BertBackbone", "AlbertModel": "AlbertBackbone", "DistilBertModel": "DistilBertBackbone"}
+BACKBONES = {
+    "BertModel": "BertBackbone",
+    "AlbertModel": "AlbertBackbone",
+    "DistilBertModel": "DistilBertBackbone",
+    "RobertaModel": "RobertaBackbone",
+    "XLMRobertaModel": "XLMRobertaBackbone",
+    "ElectraModel": "ElectraBackbone",
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ INTERLINGUA_TENCENTPRETRAIN name.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,6 +124,27 @@ def test_they_compute_in_the_element_type_that_is_asked_for(answered, dtype: str
     plain = answered["BertForPreTraining", "uer"][1]
     gaps = np.abs(activations(request)["hard/layer.2"] - activations(plain)["hard/layer.2"])[mask_of(plain)]
     assert least < gaps.max() < most
+
+
+STATED = 1e-2
+"""An epsilon whose absence from one LayerNorm, or presence in one too many, is far above the noise."""
+
+
+def test_a_stated_epsilon_is_the_layers_alone(tmp_path: Path) -> None:
+    checkout = os.environ.get(CHECKOUTS["tencentpretrain"])
+    if not checkout:
+        pytest.skip(f"{CHECKOUTS['tencentpretrain']} names no checkout of tencentpretrain")
+    made = make_models(tmp_path / "hf", ["BertForPreTraining"], type_vocab_size=2, hidden_act="gelu")
+    interlingua.convert(made["BertForPreTraining"], tmp_path / "model", to="tencentpretrain", sync=False)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text(encoding="utf-8")), "layernorm_eps": STATED}))
+    requests = [make_request(tmp_path / "model", tmp_path / way, "torch", (way,)) for way in ("uer", "own")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", checkout)
+        answers("torch", requests)
+    for request in requests:
+        gaps = error(tmp_path / "model", request)
+        assert max(gaps.values()) < NOISE, gaps
 
 
 def test_names_of_another_system_are_refused(answered) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, CheckResult, Job, JobResult
+from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, Job, JobResult
 from interlingua.convert.conversion import Options
 from interlingua.verify.pages.annotations import github_annotations
 
@@ -37,3 +38,24 @@ def test_a_text_stays_on_its_line_and_in_its_place(manifest: str, name: str, tex
     properties, _, message = line.removeprefix("::error ").partition("::")
     assert len(properties.split(",")) == 3
     assert message.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%") == text
+
+
+def test_what_was_not_run_is_no_failure() -> None:
+    stopped = JobResult("b", STOPPED, BAD.checks)
+    assert list(github_annotations(JOBS, [stopped], "zoo.yaml", THERE)) == []
+
+
+@pytest.mark.parametrize("jobs", [[], [Job("b", "in", "out/b", Options("uer"), line=0)]])
+def test_a_job_of_no_line_is_shown_at_the_first(jobs: list[Job]) -> None:
+    (line,) = github_annotations(jobs, [BAD], "zoo.yaml", THERE)
+    assert ",line=1," in line
+
+
+@pytest.mark.parametrize(("value", "number"), [("true", 1), ("false", 0), (None, 0)])
+def test_the_process_environment_says_whether_anybody_listens(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, number: int
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("GITHUB_ACTIONS", value)
+    assert len(list(github_annotations(JOBS, [BAD], "zoo.yaml"))) == number

@@ -69,3 +69,65 @@ def test_it_appears_whole_or_what_was_there_stays(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_batch_page(JOBS, RESULTS, tmp_path / "absent" / "zoo.html", "zoo.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["zoo.html"]
+
+
+def header(text: str) -> str:
+    """Return the head of a page's text, from its class on."""
+    return text.partition('<header class="verdict ')[2].partition("</header>")[0]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "style", "sign", "summary"),
+    [
+        ([DONE, SKIPPED], "same", "✓", "1 done, 1 unchanged"),
+        ([DONE, STOPPED], "convention", "≈", "1 done, 1 stopped"),
+        ([FAILED, STOPPED], "different", "✗", "1 failed, 1 stopped"),
+        ([FAILED, DONE, DONE], "different", "✗", "2 done, 1 failed"),
+        ([], "same", "✓", "no jobs"),
+    ],
+)
+def test_a_batch_looks_as_good_as_it_is(statuses: list[str], style: str, sign: str, summary: str) -> None:
+    jobs = [Job(str(number), f"zoo/{number}", "out", Options("uer")) for number in range(len(statuses))]
+    results = [JobResult(job.name, status) for job, status in zip(jobs, statuses, strict=True)]
+    found = header(batch_page(jobs, results, "zoo.yaml", 12.34))
+    assert found.startswith(f'{style}"')
+    assert f"{sign}</span> {summary}<" in found.replace("</h1>", "<")
+    assert "12.3 s" in found
+
+
+def test_each_status_has_its_look_beside_its_word() -> None:
+    text = batch_page(JOBS, RESULTS, "zoo.yaml")
+    assert set(re.findall(r'<span class="word ([a-zA-Z]+)">([a-zA-Z]+)</span>', text)) == {
+        ("ok", "done"),
+        ("ok", "unchanged"),
+        ("FAIL", "FAILED"),
+        ("unasked", "stopped"),
+    }
+
+
+def test_only_what_failed_is_said_to_have_failed() -> None:
+    failed = batch_page(JOBS, RESULTS, "zoo.yaml").partition('<section id="failed">')[2].partition("</section>")[0]
+    assert re.findall("<h3>(.*?)</h3>", failed) == ["a/tf1"]
+    assert "convert, exit code 3" in failed
+
+
+def test_two_jobs_of_one_model_and_dialect_are_both_in_their_cell() -> None:
+    jobs = [Job("one", "zoo/a", "out/1", Options("uer")), Job("two", "zoo/a", "out/2", Options("uer"))]
+    results = [JobResult("one", DONE, family="bert"), JobResult("two", FAILED)]
+    table = batch_page(jobs, results, "zoo.yaml").partition('<section id="models">')[2].partition("</section>")[0]
+    assert Elements(table.split("<tr>")[2]).text == "zoo/a bert done FAILED"
+
+
+def test_names_that_are_kept_have_a_column_too() -> None:
+    text = batch_page([Job("a", "zoo/a", "out", Options(keep_names=True))], [JobResult("a", DONE)], "zoo.yaml")
+    assert "<th>names kept</th>" in text
+
+
+def test_links_of_a_written_page_lead_from_its_own_folder(tmp_path: Path) -> None:
+    report = tmp_path / "reports" / "a.html"
+    (tmp_path / "pages").mkdir()
+    result = JobResult(JOBS[0].name, DONE, report=str(report))
+    write_batch_page(JOBS[:1], [result], tmp_path / "pages" / "zoo.html", "zoo.yaml", 7.5)
+    text = (tmp_path / "pages" / "zoo.html").read_text(encoding="utf-8")
+    assert 'href="../reports/a.html"' in text
+    assert "7.5 s" in text

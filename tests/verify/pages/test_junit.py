@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, JobResult
 from interlingua.errors import OutputError
-from interlingua.verify.pages.junit import junit, write_junit
+from interlingua.verify.pages.junit import MESSAGE, NOT_RUN, UNCHANGED, junit, write_junit
 
 GOOD = JobResult("a", DONE, (CheckResult("convert", True, "6 files.", 1.5), CheckResult("weights", True)), 2.0)
 BAD = JobResult("b", FAILED, (CheckResult("convert", False, "first line\nsecond & <third>", 0.25),), 0.25, exit_code=3)
 SAME = JobResult("c", SKIPPED, (CheckResult("convert", True),))
-NOT_RUN = JobResult("d", STOPPED)
+STOPPED_JOB = JobResult("d", STOPPED)
 
 TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
 CHECKS = st.builds(CheckResult, TEXT, st.booleans(), TEXT, st.floats(0, 1e6))
@@ -27,7 +27,7 @@ RESULTS = st.lists(
 
 
 def test_each_job_and_check_is_a_case() -> None:
-    top = ElementTree.fromstring(junit([GOOD, BAD, SAME, NOT_RUN], "zoo.yaml"))
+    top = ElementTree.fromstring(junit([GOOD, BAD, SAME, STOPPED_JOB], "zoo.yaml"))
     (suite,) = top
     assert suite.attrib == {
         "name": "zoo.yaml",
@@ -77,3 +77,36 @@ def test_it_appears_whole_or_what_was_there_stays(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_junit([GOOD], tmp_path / "absent" / "a.xml")
     assert [path.name for path in tmp_path.iterdir()] == ["a.xml"]
+
+
+def test_what_was_not_run_says_whether_it_needed_to_be() -> None:
+    cases = list(ElementTree.fromstring(junit([SAME, STOPPED_JOB])).iter("skipped"))
+    assert [case.get("message") for case in cases] == [UNCHANGED, NOT_RUN]
+
+
+@pytest.mark.parametrize("status", [SKIPPED, STOPPED])
+def test_what_was_not_run_is_no_failure_whatever_its_checks_say(status: str) -> None:
+    case = next(ElementTree.fromstring(junit([JobResult("a", status, BAD.checks)])).iter("testcase"))
+    assert [child.tag for child in case] == ["skipped"]
+
+
+def test_a_job_that_failed_has_a_failure_for_each_check_that_did() -> None:
+    both = JobResult("a", FAILED, (CheckResult("convert", True), CheckResult("parity", False, "no")), exit_code=1)
+    top = ElementTree.fromstring(junit([both]))
+    assert [[child.tag for child in case] for case in top.iter("testcase")] == [[], ["failure"]]
+    assert top.get("failures") == "1"
+
+
+def test_a_job_that_failed_before_any_check_is_a_failure() -> None:
+    top = ElementTree.fromstring(junit([JobResult("a", FAILED, exit_code=70)]))
+    assert (top.get("tests"), top.get("failures")) == ("1", "1")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x" * 10_000, "\n\nlate"])
+def test_a_failure_has_a_message_of_one_line_and_no_end(text: str) -> None:
+    bad = JobResult("a", FAILED, (CheckResult("convert", False, text),))
+    failure = next(ElementTree.fromstring(junit([bad])).iter("failure"))
+    message = failure.get("message", "")
+    assert len(message) <= MESSAGE
+    assert "\n" not in message
+    assert failure.text == (text or "It failed without a word.")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 
 from interlingua.errors import OutputError, UsageError
-from interlingua.verify.parity.outcome import Outcome
+from interlingua.verify.parity.outcome import Outcome, Tokens, WeightsGate
 from tests.verify.parity.outcomes import ALL, ANY, by_convention, crashed, different, healthy, hostile, non_finite
 
 pytest.importorskip("jinja2")
-from interlingua.verify.pages.page import page, write_page
+from interlingua.verify.pages.page import MOST_DIFFERENCES, page, write_page
 from interlingua.verify.pages.reading import comparisons
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -124,6 +125,82 @@ def test_a_configuration_that_differs_is_marked_in_words() -> None:
     assert "differs" in row.group(1)
     assert ">differs<" in row.group()
     assert ">differs<" not in page(healthy())
+
+
+def section(text: str, name: str) -> str:
+    """Return a section of a page."""
+    return text.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def cells(text: str, name: str) -> list[str]:
+    """Return the cells of the only line of a table that begins with a name."""
+    (row,) = re.findall(rf"<tr[^>]*><th>{name}</th>(.*?)</tr>", text, re.DOTALL)
+    return [Elements(cell).text for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "style", "sign"),
+    [
+        ("healthy", "same", "✓"),
+        ("by convention", "convention", "≈"),
+        ("different", "different", "✗"),
+        ("crashed", "different", "✗"),
+    ],
+)
+def test_a_verdict_looks_as_good_as_it_is(kind: str, style: str, sign: str) -> None:
+    header = page(ALL[kind]()).partition('<header class="verdict ')[2].partition("</header>")[0]
+    assert header.startswith(f'{style}"')
+    assert sign in header
+
+
+def test_each_side_stands_in_its_own_column() -> None:
+    text = page(by_convention())
+    assert cells(text, "layer_norm")[:2] == ["biased, inside", "unbiased, outside"]
+    assert cells(text, "written by")[:2] == ["somebody else", "this project"]
+    assert cells(text, "dialect") == ["hf", "uer", ""]
+    outcome = healthy()
+    other = replace(
+        outcome.b,
+        family="ernie",
+        settings={**outcome.a.settings, "threads": "7"},
+        config={**outcome.a.config, "num_hidden_layers": 0},
+    )
+    text = page(replace(outcome, b=other))
+    assert cells(text, "threads") == ["2", "7", "differs"]
+    assert cells(text, "family") == ["bert", "ernie", "differs"]
+    assert cells(text, "num_hidden_layers") == ["6", "0", "differs"]
+    assert cells(text, "labels") == ["[]", "[]", ""]
+    died = cells(page(crashed()), "failure")
+    assert died[0] == "none"
+    assert died[1] == crashed().b.failure
+    assert died[2] == "differs"
+
+
+def test_what_is_beyond_noise_is_shown_first_and_in_more_detail() -> None:
+    text = section(page(different()), "elements")
+    found = [(part.partition("</h3>")[0], part.count("<tr>") - 1) for part in text.split("<h3>")[1:]]
+    assert found == [("A against B", 10), ("A against its oracle", 3), ("B against its oracle", 3)]
+
+
+def test_there_are_maps_of_the_agreement_and_of_all_that_is_beyond_noise() -> None:
+    def shown(outcome: Outcome) -> list[str]:
+        return re.findall("<h3>(.*?)</h3>", section(page(outcome), "positions"))
+
+    assert shown(healthy()) == ["A against B"]
+    assert shown(non_finite()) == ["A against B", "B against its oracle"]
+    assert shown(crashed()) == ["A against its oracle"]
+
+
+@pytest.mark.parametrize(("more", "rest"), [(0, None), (3, "and 3 more")])
+def test_of_very_many_differences_some_are_listed_and_the_others_counted(more: int, rest: str | None) -> None:
+    number = MOST_DIFFERENCES + more
+    gate = WeightsGate(number, differences=tuple((f"tensor.{each}", "values", "") for each in range(number)))
+    tokens = Tokens(number, tuple((f"sentence {each}", (1,), (2,)) for each in range(number)))
+    text = page(replace(different(), weights=gate, tokens=tokens))
+    for name in ("weights", "tokens"):
+        found = section(text, name)
+        assert found.count("<tr>") == 1 + MOST_DIFFERENCES
+        assert re.findall("and [0-9]+ more", found) == ([rest] if rest else [])
 
 
 def test_names_are_text_and_never_markup_nor_templates() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from rich.console import Console
 
 from interlingua.verify.pages.terminal import show_outcome
-from interlingua.verify.parity.outcome import Outcome
+from interlingua.verify.parity.outcome import Outcome, Tokens, WeightsGate
+from interlingua.verify.report import MOST
 from tests.verify.parity.outcomes import (
     ALL,
     ANY,
@@ -135,6 +137,65 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     codes = {code for found in COLOUR.findall(printed(different(), terminal=True)) for code in found[2:-1].split(";")}
     assert codes <= {"", "0", "1", "2"}, "more than bold and dim"
+
+
+def test_a_broken_side_stays_a_failure_where_outputs_differ_by_convention() -> None:
+    outcome = by_convention()
+    broken = replace(outcome, b=replace(outcome.b, gaps=outcome.agreement))
+    assert line_of(printed(broken, 120), "layer.3 ").endswith(" FAIL B A-B")
+    alone = replace(broken, agreement=healthy().agreement)
+    assert line_of(printed(alone, 120), "layer.3 ").endswith(" FAIL B")
+
+
+def test_a_difference_that_no_convention_explains_is_a_failure_in_every_line() -> None:
+    assert "convention" not in rows(printed(different()))[4]
+
+
+def test_of_one_batch_lines_do_not_repeat_its_name() -> None:
+    outcome = healthy()
+    hard = {
+        side: replace(getattr(outcome, side), gaps=tuple(gap for gap in outcome.a.gaps if gap.batch == "hard"))
+        for side in ("a", "b")
+    }
+    agreement = tuple(gap for gap in outcome.agreement if gap.batch == "hard")
+    text = printed(replace(outcome, agreement=agreement, **hard), 120, verbose=True)
+    found = line_of(text.partition("farthest")[0], "pooler ")
+    assert found.endswith(" ok")
+    assert "(hard)" not in found
+    assert "the worst of all batches" not in text
+    assert "the worst of all batches" in printed(different(), 120)
+
+
+@pytest.mark.parametrize(("more", "rest"), [(0, None), (1, "... and 1 more (--json lists them)")])
+def test_of_many_differences_some_are_listed_and_the_others_counted(more: int, rest: str | None) -> None:
+    number = MOST + more
+    names = [f"tensor.{letter}{number}" for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz"[:number])]
+    gate = WeightsGate(99, differences=tuple((name, "values", "1 element") for name in names))
+    tokens = Tokens(99, tuple((f"sentence {name}", (1,), (2,)) for name in names))
+    for outcome in (
+        replace(different(), weights=gate, tokens=Tokens(1)),
+        replace(different(), weights=WeightsGate(1), tokens=tokens),
+    ):
+        text = printed(outcome, 200)
+        assert [name for name in names if name in text] == names[:MOST]
+        assert [line for line in text.splitlines() if line.startswith("... and")] == ([rest] if rest else [])
+
+
+def test_ids_and_values_stand_under_the_side_that_they_are_of() -> None:
+    text = printed(different(), 200, verbose=True)
+    assert line_of(text, "Snow fell") == "Snow fell on the harbour. 101 4586 3062 102 102 4586 3062 101"
+    outcome = healthy()
+    (far, *_) = outcome.agreement[0].worst
+    gap = replace(outcome.agreement[0], worst=(replace(far, row=2, position=5, feature=9, value=1.5, expected=-0.25),))
+    found = printed(replace(outcome, agreement=(gap,)), 200, verbose=True).partition("farthest element")[2]
+    assert line_of(found, "embeddings (hard)") == "embeddings (hard) 2 5 9 1.5 -0.25"
+
+
+def test_verbose_says_all_of_a_side_and_else_what_matters() -> None:
+    whole, short = printed(by_convention(), 200, verbose=True), printed(by_convention(), 200)
+    for words in ("fingerprint 6d1c", "4.2 s", "refused: uer: the package uer is not installed"):
+        assert words in whole
+        assert words not in short
 
 
 def test_a_name_in_a_file_moves_no_cursor() -> None:

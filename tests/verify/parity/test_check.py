@@ -7,18 +7,27 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import interlingua
 from benchmarks.families import realistic, write_model
+from benchmarks.faults import InProcess
 from interlingua.cli import main
-from interlingua.convert.source import open_checkpoint
+from interlingua.convert.source import Checkpoint, open_checkpoint
+from interlingua.errors import UsageError
 from interlingua.mappings.schema import BERT
-from interlingua.verify.parity.outcome import BY_CONVENTION, SAME, outcome_from_dict
-from interlingua.verify.parity.side import make_request, open_side
+from interlingua.verify import text
+from interlingua.verify.parity import check as module
+from interlingua.verify.parity.check import Options, check, check_against, check_one, make_batches
+from interlingua.verify.parity.outcome import BY_CONVENTION, DIFFERENT, SAME, outcome_from_dict
+from interlingua.verify.parity.runs import Settings
+from interlingua.verify.parity.side import Opened, make_request, open_side
 
 pytest.importorskip("torch")
 pytest.importorskip("scipy")
@@ -41,8 +50,8 @@ def document(*arguments: str | Path) -> dict:
     return json.loads(done.stdout)
 
 
-def script(path: Path, text: str) -> Path:
-    path.write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
+def script(path: Path, code: str) -> Path:
+    path.write_text(f"#!{sys.executable}\n{code}", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -123,7 +132,7 @@ def test_a_side_that_crashes_is_a_result_that_names_it(model: Path, tmp_path: Pa
 
 def test_a_side_that_hangs_is_stopped_with_all_that_it_started(model: Path, tmp_path: Path) -> None:
     sleeper = script(
-        tmp_path / "python", "import subprocess, time\nsubprocess.Popen(['sleep', '600'])\ntime.sleep(600)\n"
+        tmp_path / "python", "import subprocess, time\nsubprocess.Popen(['sleep', '60'])\ntime.sleep(60)\n"
     )
     found = document(model, model, "--python", f"torch={sleeper}", "--timeout", "1")
     assert "had not finished after 1 s" in found["b"]["failure"]
@@ -244,3 +253,118 @@ def test_cuda_that_is_not_there_is_no_pass(model: Path) -> None:
 
 def test_the_same_words_do_it_in_python(model: Path) -> None:
     assert interlingua.parity(model, model, third_party=False).verdict == SAME
+
+
+# -- in this process, where it does not matter that each side has its own
+
+
+def quick(**more: Any) -> Options:
+    """Return options that run both sides by the own encoder, here, on the hard batch."""
+    settings = Settings(launch=InProcess(), third_party=False)
+    return Options(**{"settings": settings, "sentences": (), "rows": 2, "length": 9, **more})
+
+
+def rewritten(model: Path, folder: Path, name: str, by: float) -> Path:
+    """Return a copy of a model with something added to one tensor."""
+    safetensors = pytest.importorskip("safetensors.numpy")
+    shutil.copytree(model, folder)
+    arrays = safetensors.load_file(folder / "model.safetensors")
+    arrays[name] = arrays[name] + np.float32(by)
+    safetensors.save_file(arrays, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_a_side_of_other_weights_does_what_its_own_weights_promise(model: Path, tmp_path: Path) -> None:
+    other = rewritten(model, tmp_path / "other", "bert.pooler.dense.bias", 0.5)
+    outcome = check(model, other, quick())
+    assert outcome.verdict == DIFFERENT
+    assert all(map(outcome.thresholds.allows, (*outcome.a.gaps, *outcome.b.gaps)))
+    far = {gap.name for gap in outcome.agreement if not outcome.thresholds.allows(gap)}
+    assert far == {"pooler", "next_sentence"}
+    assert [name for name, _, _ in outcome.weights.differences] == ["pooler.dense.bias"]
+
+
+def test_each_side_of_an_outcome_is_the_folder_that_was_given_for_it(model: Path, tmp_path: Path) -> None:
+    interlingua.convert(model, tmp_path / "uer", to="uer")
+    for pair in ((model, tmp_path / "uer"), (tmp_path / "uer", model)):
+        outcome = check(*pair, quick())
+        assert (outcome.a.path, outcome.b.path) == tuple(map(str, pair))
+        assert outcome.verdict == BY_CONVENTION
+        shares = {share.convention: (share.a, share.b) for share in outcome.shares}
+        unbiased = shares["LayerNorm formula"].index("unbiased, outside")
+        assert pair[unbiased].name == "uer"
+
+
+def test_rows_are_as_long_as_positions_go_and_no_longer(model: Path) -> None:
+    with open_checkpoint(model) as checkpoint:
+        side = open_side(checkpoint)
+        (batch,) = make_batches([side], quick(length=17))
+        assert batch.input_ids.shape == (2, 17)
+        with pytest.raises(UsageError, match="--seq-len 18 is more than the 17 positions"):
+            make_batches([side], quick(length=18))
+
+
+def test_the_seed_and_the_rows_decide_the_batch(model: Path) -> None:
+    with open_checkpoint(model) as checkpoint:
+        side = open_side(checkpoint)
+        one, same, other = (make_batches([side], quick(seed=seed, rows=3))[0] for seed in (1, 1, 2))
+    assert one.input_ids.shape == (3, 9)
+    assert np.array_equal(one.input_ids, same.input_ids)
+    assert not np.array_equal(one.input_ids, other.input_ids)
+
+
+def test_every_token_of_a_batch_is_in_both_vocabularies(model: Path) -> None:
+    with open_checkpoint(model) as checkpoint:
+        side = open_side(checkpoint)
+        small = replace(side, config=replace(side.config, vocab_size=20, type_vocab_size=1))
+        for sides in ((side, small), (small, side)):
+            (batch,) = make_batches(sides, quick())
+            assert batch.input_ids.max() < 20
+            assert batch.token_type_ids.max() == 0
+
+
+@pytest.mark.parametrize(("beyond", "names"), [(-1, ["hard", "text"]), (0, ["hard"])])
+def test_text_is_run_where_the_model_has_all_of_its_tokens(
+    model: Path, monkeypatch: pytest.MonkeyPatch, beyond: int, names: list[str]
+) -> None:
+    with open_checkpoint(model) as checkpoint:
+        side = open_side(checkpoint)
+        (hard,) = make_batches([side], quick())
+        ids = np.full_like(hard.input_ids, side.config.vocab_size + beyond)
+        monkeypatch.setattr(text, "text_batch", lambda *_: replace(hard, name="text", input_ids=ids))
+        assert [batch.name for batch in make_batches([side], quick(sentences=("x",)))] == names
+
+
+@pytest.mark.parametrize("change", [{"vocab_size": 20}, {"max_position_embeddings": 8}])
+def test_activations_of_another_model_are_no_batch_for_this_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, int]
+) -> None:
+    kept = tmp_path / "kept"
+    check_one(model, quick(save=kept))
+    assert check_against(model, kept, quick()).verdict == SAME
+
+    def smaller(checkpoint: Checkpoint) -> Opened:
+        side = open_side(checkpoint)
+        return replace(side, config=replace(side.config, **change))
+
+    monkeypatch.setattr(module, "open_side", smaller)
+    with pytest.raises(UsageError, match="It was kept of another model"):
+        check_against(model, kept, quick())
+
+
+def test_activations_kept_of_other_weights_are_different_by_fingerprint(model: Path, tmp_path: Path) -> None:
+    other = rewritten(model, tmp_path / "other", "bert.encoder.layer.0.attention.self.key.bias", 0.5)
+    check_one(other, quick(save=tmp_path / "kept"))
+    outcome = check_against(model, tmp_path / "kept", quick())
+    # A key's bias shows in no output: the fingerprint alone says it.
+    assert [what for _, what, _ in outcome.weights.differences] == ["fingerprint"]
+    assert outcome.verdict == DIFFERENT
+
+
+def test_activations_kept_in_fewer_bits_are_held_to_their_own_noise(model: Path, tmp_path: Path) -> None:
+    narrow = quick(settings=Settings(launch=InProcess(), third_party=False, dtype="bfloat16"))
+    check_one(model, replace(narrow, save=tmp_path / "kept"))
+    outcome = check_against(model, tmp_path / "kept", narrow)
+    assert outcome.verdict == SAME, outcome.reasons
+    assert outcome.b.dtype == "bfloat16"
+    assert max(gap.noise_rms for gap in outcome.b.gaps) > 1e-3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,17 @@ from hypothesis import strategies as st
 
 from interlingua.errors import FormatError
 from interlingua.formats.json_text import decode_json
-from interlingua.verify.parity.outcome import Outcome, outcome_from_dict
+from interlingua.verify.parity.outcome import (
+    BY_CONVENTION,
+    DIFFERENT,
+    FEW,
+    SAME,
+    Gap,
+    Outcome,
+    Thresholds,
+    WeightsGate,
+    outcome_from_dict,
+)
 from tests.verify.parity.outcomes import ALL, ANY, different, healthy, non_finite
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs/schemas/parity-1.json"
@@ -146,3 +158,83 @@ def test_a_stored_outcome_can_be_judged_again_under_other_thresholds() -> None:
     strict, lax = stored.thresholds, type(stored.thresholds)(1e9, 1e9)
     assert not all(map(strict.allows, stored.agreement))
     assert all(map(lax.allows, stored.agreement))
+
+
+# -- what passes
+
+
+def sized(rms: float, peak: float, **more: Any) -> Gap:
+    """Return a gap of one unit of noise, its greatest element of four."""
+    found = replace(healthy().agreement[0], rms=rms, max_abs=peak, noise_rms=1.0, noise_max=4.0, scale=10.0)
+    return replace(found, **{"vectors": FEW, **more})
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "rms", "peak"),
+    [
+        (Thresholds(), 3.0, 24.0),
+        (Thresholds(2.0, 5.0), 2.0, 20.0),
+        (Thresholds(atol=0.5), 3.5, 24.5),
+        (Thresholds(rtol=0.25), 5.5, 26.5),
+        (Thresholds(atol=0.5, rtol=0.25), 6.0, 27.0),
+        (Thresholds(0.0, 0.0), 0.0, 0.0),
+    ],
+)
+def test_both_sizes_of_an_error_have_a_limit_of_their_own(thresholds: Thresholds, rms: float, peak: float) -> None:
+    assert thresholds.allows(sized(rms, peak))
+    assert not thresholds.allows(sized(rms + 1e-6, peak))
+    assert not thresholds.allows(sized(rms, peak + 1e-6))
+    assert (thresholds.rms_limit(sized(1.0, 1.0)), thresholds.peak_limit(sized(1.0, 1.0))) == (rms, peak)
+
+
+def test_twice_as_much_passes_of_few_vectors_and_no_more() -> None:
+    few = {"vectors": FEW - 1}
+    assert Thresholds().allows(sized(6.0, 48.0, **few))
+    assert not Thresholds().allows(sized(6.1, 48.0, **few))
+    assert not Thresholds().allows(sized(6.0, 48.1, **few))
+    assert not Thresholds(atol=1.0).allows(sized(7.1, 48.0, **few))
+
+
+@pytest.mark.parametrize("change", [{"elements": 0}, {"non_finite": 1}, {"rms": math.nan}, {"max_abs": math.nan}])
+def test_nothing_compared_and_nan_pass_under_no_thresholds(change: dict[str, Any]) -> None:
+    lax = Thresholds(1e9, 1e9, 1e9, 1e9)
+    assert lax.allows(sized(0.0, 0.0))
+    assert not lax.allows(replace(sized(0.0, 0.0), **change))
+
+
+def test_where_nothing_may_differ_any_error_is_infinitely_many_units() -> None:
+    quiet = {"noise_rms": 0.0, "noise_max": 0.0}
+    assert replace(sized(0.0, 0.0), **quiet).units == 0.0
+    assert replace(sized(1e-30, 1e-30), **quiet).units == math.inf
+    assert Thresholds().allows(replace(sized(0.0, 0.0), **quiet))
+    assert not Thresholds().allows(replace(sized(1e-30, 1e-30), **quiet))
+
+
+@pytest.mark.parametrize(
+    ("gate", "ok", "identical"),
+    [
+        (WeightsGate(0), False, False),
+        (WeightsGate(3), True, True),
+        (WeightsGate(3, narrowed="float16"), True, False),
+        (WeightsGate(3, folded=2), True, False),
+        (WeightsGate(3, differences=(("x", "values", ""),)), False, False),
+    ],
+)
+def test_weights_are_the_same_where_some_were_compared_and_none_differs(
+    gate: WeightsGate, ok: bool, identical: bool
+) -> None:
+    assert (gate.ok, gate.identical) == (ok, identical)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "strict"), [(SAME, 0, 0), (BY_CONVENTION, 0, 1), (DIFFERENT, 1, 1), ("", 1, 1)]
+)
+def test_the_exit_code_follows_from_the_verdict(verdict: str, code: int, strict: int) -> None:
+    outcome = replace(healthy(), verdict=verdict)
+    assert (outcome.exit_code(), outcome.exit_code(strict=True)) == (code, strict)
+
+
+@pytest.mark.parametrize("version", [True, 0, 2, 1.5, "1", None, [1]])
+def test_another_version_is_refused(version: object) -> None:
+    with pytest.raises(FormatError, match=r"schema: it is .*, and 1 is read here"):
+        outcome_from_dict({**through_json(healthy()), "schema": version})

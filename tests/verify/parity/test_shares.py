@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -88,6 +89,32 @@ def test_a_task_embedding_that_a_configuration_switches_off_is_stored_and_not_co
         off.tensor(TASK_TYPES)
     assert compare_weights(a, off)[0].ok
     assert [fault.where for fault in configuration_faults(a, off)] == ["B's configuration, use_task_id"]
+
+
+@pytest.mark.parametrize("to", ["paddle", "uer"])
+def test_what_a_model_does_not_compute_with_is_missed_nowhere(pairs: Pairs, to: str) -> None:
+    pairs("ernie", ("pooler",), "hf", overwrite=True)
+    path = pairs.folder / "a" / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"use_task_id": true', '"use_task_id": false'))
+    interlingua.convert(pairs.folder / "a", pairs.folder / "c", to=to, sync=False)
+    off, other = pairs.open(pairs.folder / "a"), pairs.open(pairs.folder / "c", to)
+    gate, notes = compare_weights(off, other)
+    assert gate.ok
+    assert any(TASK_TYPES in note for note in notes)
+    assert severed(off, other) == ()
+    assert not configuration_faults(off, other)
+
+
+def test_a_successors_epsilon_is_the_layers_alone(pairs: Pairs) -> None:
+    a, b = pairs("bert", ("pooler", "masked_lm"), "tencentpretrain")
+    assert (b.model.layer_norm_eps, b.model.embeddings_eps, dict(b.model.head_eps)) == (1e-6, 1e-6, {"masked_lm": 1e-6})
+    path = pairs.folder / "b" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "layernorm_eps": 1e-3}))
+    changed = pairs.open(pairs.folder / "b", "tencentpretrain")
+    assert (changed.model.layer_norm_eps, changed.model.embeddings_eps) == (1e-3, 1e-6)
+    assert changed.model.head_eps == {"masked_lm": 1e-6}
+    assert [fault.where for fault in configuration_faults(a, changed)] == ["B's configuration, layer_norm_eps"]
+    assert [share.convention for share in shares(b, changed.model, changed)] == ["epsilon"]
 
 
 def test_a_head_that_goes_its_own_way_is_weighed_on_its_output(pairs: Pairs) -> None:

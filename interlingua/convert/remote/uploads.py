@@ -1,0 +1,161 @@
+"""An output that goes elsewhere: made in a local folder, uploaded whole, and read back from where it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlingua.convert.locate import INDEX, PROVENANCE, find_weights
+from interlingua.convert.remote.mirror import REQUESTS, open_mirror
+from interlingua.convert.remote.opening import open_storage
+from interlingua.convert.remote.storage import NotThereError, RemoteFile, Storage
+from interlingua.convert.remote.uris import Uri
+from interlingua.errors import CheckError, FormatError, InterlinguaError, OutputError, UsageError
+from interlingua.formats.base import SourceFile, blocks
+from interlingua.formats.lazy_files import REQUEST
+
+LAST = (".index.json", INDEX)
+"""Endings of files that name the others of a checkpoint of several."""
+
+
+DO_NOT_USE = "Do not use it: remove it, and convert again."
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An output on its way.
+
+    Attributes:
+        uri: where it goes: a folder; or a weights file.
+        path: where it is made, under the name that it will have.
+    """
+
+    uri: Uri
+    path: Path
+
+    def check(self, *, single_file: bool, overwrite: bool, nbytes: int) -> None:
+        """Refuse what could not be uploaded in the end, before any work is done.
+
+        Args:
+            single_file: whether the output is a weights file.
+            overwrite: whether what is there may be replaced.
+            nbytes: bytes of the output.
+
+        Raises:
+            OutputError: something is in the way; or what is to be replaced is no checkpoint, and so somebody's work.
+        """
+        free = shutil.disk_usage(self.path.parent).free
+        if nbytes > free:
+            raise OutputError(
+                f"{self.uri}: is made in {self.path.parent.parent} first, where {free} of {nbytes} bytes are free.",
+                hint="Set TMPDIR to a place with more room.",
+            )
+        if self.uri.scheme == "hf":
+            return  # Its commits are whole, and replace nothing for good.
+        names = _names_there(self.uri)
+        if names and not overwrite:
+            raise OutputError(f"{self.uri}: is there already.", hint="Choose another place, or pass --overwrite.")
+        if names and not single_file and PROVENANCE not in names:
+            _refuse_strangers(self.uri)
+
+    def send(self, files: Sequence[str], *, overwrite: bool, verify: bool) -> None:
+        """Upload what was made.
+
+        Args:
+            files: its files, the weights first.
+            overwrite: whether what is there is replaced.
+            verify: read everything back, and hold it against what was made.
+
+        Raises:
+            OutputError: it cannot be written; then nothing of it is there.
+            CheckError: what is read back is not what was uploaded.
+        """
+        folder = self.path if self.path.is_dir() else self.path.parent
+        names = sorted(dict.fromkeys(files), key=lambda name: not name.endswith(LAST))
+        if folder != self.path:
+            names.sort(key=lambda name: name != self.path.name)
+        with closing(open_storage(self.uri)) as storage:
+            storage.upload(folder, names, overwrite=overwrite)
+        if verify:
+            with closing(open_storage(self.uri)) as storage:
+                self._compare(storage, folder, names)
+
+    def _compare(self, storage: Storage, folder: Path, names: Sequence[str]) -> None:
+        there = {file.name: file for file in storage.files()}
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            for name in names:
+                with SourceFile(folder / name) as ours:
+                    theirs = there.get(name, RemoteFile(name, ours.size, None))
+                    same = theirs.size == ours.size and _same(pool, storage, theirs, ours)
+                if not same:
+                    raise CheckError(f"{self.uri}: {name}, read back, is not what was uploaded.", hint=DO_NOT_USE)
+
+
+def _same(pool: ThreadPoolExecutor, storage: Storage, theirs: RemoteFile, ours: SourceFile) -> bool:
+    def same(block: tuple[int, int]) -> bool:
+        start, nbytes = block
+        return storage.read(theirs, start, nbytes) == ours.read_at(start, nbytes, "the output")
+
+    return all(pool.map(same, blocks(ours.size, REQUEST)))
+
+
+@contextmanager
+def upload_to(uri: Uri) -> Iterator[Upload]:
+    """Yield an output that can be made and sent; what was made locally is removed at the end.
+
+    Raises:
+        UsageError: nothing is written there.
+        OutputError: there is no temporary folder to make it in.
+    """
+    if uri.scheme in ("http", "https"):
+        raise UsageError(f"{uri}: nothing is written to a web server.", hint="Write to a path, s3://, gs:// or hf://.")
+    if not uri.path:
+        raise UsageError(f"{uri}: names no folder in there.", hint=f"Add one: {uri}/NAME.")
+    try:
+        top = tempfile.mkdtemp(prefix="interlingua-")
+    except OSError as error:
+        raise OutputError(f"{uri}: no temporary folder to make it in: {error.strerror}.") from error
+    upload = Upload(uri, Path(top, uri.name.partition("@")[0]))
+    try:
+        yield upload
+    except InterlinguaError as error:
+        error.message = _renamed(error.message, upload)
+        raise
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _renamed(text: str, upload: Upload) -> str:
+    parent = str(upload.uri.parent)
+    return text.replace(str(upload.path), str(upload.uri)).replace(f"{upload.path.parent}{os.sep}", f"{parent}/")
+
+
+def _names_there(uri: Uri) -> set[str]:
+    """Return what is at a place: of a folder its files; of a file its name."""
+    with closing(open_storage(uri)) as storage:
+        try:
+            names = {file.name for file in storage.files()}
+        except NotThereError:
+            return set()
+        except FormatError as error:
+            raise OutputError(error.message, hint=error.hint) from error
+        return names & {storage.named} if storage.named else names
+
+
+def _refuse_strangers(uri: Uri) -> None:
+    """Refuse to replace a folder that is no checkpoint, whatever ``--overwrite`` says: it is somebody's work."""
+    with open_mirror(uri) as mirror:
+        try:
+            find_weights(mirror.path)
+        except FormatError as error:
+            reason = error.message.replace(str(mirror.folder), mirror.uri).removeprefix(f"{mirror.uri}: ")
+            raise OutputError(
+                f"{uri}: is not replaced, since it is not one checkpoint: {reason}.",
+                hint="Choose another place, or clear it away yourself.",
+            ) from error
