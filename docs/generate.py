@@ -1,6 +1,6 @@
 """Write the pages of this folder that come from the code: ``schema.md``, ``dialects/*.md``, ``schemas/*.json`` ...
 
-``python docs/generate.py`` writes them; a test fails where they are stale.
+``python docs/generate.py`` writes them; a test fails where they are stale. ``make docs`` then builds the site of all pages.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import click
 
 import interlingua.mappings
+from interlingua import cli
 from interlingua.convert.batch.manifest_model import VERSION, manifest_schema
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
 from interlingua.mappings.conventions import Conventions
@@ -42,9 +46,13 @@ def pages() -> dict[str, str]:
         module = module_of(dialect)
         source = module.__name__.replace(".", "/") + ".py"
         found[f"dialects/{dialect.name}.md"] = HEADER.format(source=source) + dialect_page(dialect, module)
+    found["dialects/index.md"] = HEADER.format(source="interlingua/mappings/registry.py") + dialects_page()
     found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
-    found[f"schemas/parity-{SCHEMA}.json"] = json.dumps(outcome_schema(), indent=2, ensure_ascii=False) + "\n"
-    found[f"schemas/batch-{VERSION}.json"] = json.dumps(manifest_schema(), indent=2, ensure_ascii=False) + "\n"
+    found["reference/command-line.md"] = HEADER.format(source="interlingua/cli.py") + command_line_page()
+    schemas = {f"parity-{SCHEMA}": outcome_schema(), f"batch-{VERSION}": manifest_schema()}
+    for name, schema in schemas.items():
+        found[f"schemas/{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    found["reference/json.md"] = HEADER.format(source="the schemas in docs/schemas/") + json_page(schemas)
     found["../README.md"] = readme((FOLDER / "../README.md").read_text(encoding="utf-8"))
     return found
 
@@ -152,7 +160,101 @@ def attributes(described: type) -> list[tuple[str, str]]:
     return [(f"`{name}`", " ".join(meaning.replace("``", "`").split())) for name, meaning in entries]
 
 
+# -- the command line
+
+
+def command_line_page() -> str:
+    """Return the page on every command, as click prints its help."""
+    parts = [
+        "# Command line\n",
+        "Every command has `--help`. Those that have `--json` print one JSON document with it and nothing else; a failure is "
+        "one paragraph on standard error. What the exit codes mean is in the [README](../../README.md#use-it); what to do "
+        "about a message, in [Troubleshooting](../troubleshooting.md).\n",
+    ]
+    own_names = {id(cli.convert): "convert-checkpoint", id(cli.parity): "parity-check"}
+    for name, command in sorted(cli.main.commands.items()):
+        parts.append(command_section(name, command, own_names.get(id(command))))
+    return "\n".join(parts)
+
+
+def command_section(name: str, command: click.Command, own_name: str | None) -> str:
+    """Return the section on one command."""
+    context = click.Context(command, info_name=f"interlingua {name}")
+    usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
+    also = f"\n`{own_name}` is the same command.\n" if own_name else ""
+    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+    rows = ((f"`{record[0]}`", record[1].replace("; ", ", ")) for record in records if record is not None)
+    text = inspect.cleandoc(command.help or "")
+    return f"## {name}\n\n```text\n{usage}\n```\n{also}\n{text}\n\n{table(('option', 'what it does'), rows)}"
+
+
+# -- JSON documents
+
+
+def json_page(schemas: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page on the forms of JSON documents that have a schema."""
+    parts = [
+        "# JSON documents\n",
+        "A form that programs rely on has a [JSON Schema](https://json-schema.org) with its version in its name. A key that is "
+        "added leaves the version as it is; one that is removed, or means something else, makes a new one.\n",
+    ]
+    for name, schema in schemas.items():
+        parts.append(
+            f"## {name}\n\n[{name}.json](../schemas/{name}.json): {schema['title']}. {schema['description']}\n"
+        )
+        parts.append(table(("key", "type", "what it is"), properties(schema, name)))
+        for kind, described in schema["$defs"].items():
+            parts.append(f"### {kind} of {name}\n\n{described['description']}\n")
+            parts.append(table(("key", "type", "what it is"), properties(described, name)))
+    return "\n".join(parts)
+
+
+def properties(schema: Mapping[str, Any], document: str) -> Iterable[tuple[str, str, str]]:
+    """Yield (key, type, what it is) of an object's properties."""
+    required = schema.get("required", ())
+    for key, value in schema.get("properties", {}).items():
+        what = value.get("description", "")
+        yield f"`{key}`", spelled_type(value, document), what if key in required else f"{what} May be left out."
+
+
+def spelled_type(schema: Mapping[str, Any], document: str) -> str:
+    """Return what a schema takes, in words."""
+    if "$ref" in schema:
+        kind = schema["$ref"].rpartition("/")[2]
+        return f"[{kind}](#{slug(f'{kind} of {document}')})"
+    if "const" in schema:
+        return coded(schema["const"])
+    if "enum" in schema:
+        return " or ".join(coded(value) for value in schema["enum"])
+    choices = schema.get("anyOf") or schema.get("oneOf")
+    if choices:
+        return " or ".join(dict.fromkeys(spelled_type(choice, document) for choice in choices))
+    if schema.get("type") == "array" and "items" in schema:
+        return f"list of {spelled_type(schema['items'], document)}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {spelled_type(schema['additionalProperties'], document)}"
+    return " or ".join([schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", ["anything"]))
+
+
+def slug(title: str) -> str:
+    """Return the anchor that a heading gets, on code hosts and on the site alike."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+
+
 # -- dialects
+
+
+def dialects_page() -> str:
+    """Return the page that leads to every dialect's."""
+    rows = (
+        (f"[`{dialect.name}`]({dialect.name}.md)", dialect.title, ", ".join(dialect.tables), listed(dialect.containers))
+        for dialect in DIALECTS.values()
+    )
+    return (
+        "# Dialects\n\nA dialect is how one system names, lays out and stores its models. Each page has the system's own "
+        "names beside the [canonical ones](../schema.md), its configuration, its files, and how its code computes.\n\n"
+        + table(("dialect", "system", "families", "containers, the default first"), rows)
+    )
 
 
 def dialect_page(dialect: Dialect, module: ModuleType) -> str:

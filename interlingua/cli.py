@@ -560,10 +560,22 @@ def batch(manifest: str, **options: Any) -> None:
     if options["dry_run"]:
         _show_batch_plan(jobs, options)
         return
+    _make_room_for_reports(options)
     started = time.perf_counter()
     results = _run_batch(jobs, output_folder(read, variables), options)
     _report_batch(jobs, results, manifest, time.perf_counter() - started, options)
     sys.exit(_exit_code(results))
+
+
+def _make_room_for_reports(options: dict[str, Any]) -> None:
+    """Make the folders that reports go to: what cannot be written must be known before the first job runs."""
+    from interlingua.formats.base import output_error
+
+    for folder in (Path(options[key]).absolute().parent for key in ("junit", "report") if options[key]):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(error, folder) from error
 
 
 def _exit_code(results: Sequence[JobResult]) -> int:
@@ -629,6 +641,7 @@ def _show_batch_plan(jobs: tuple[Job, ...], options: dict[str, Any]) -> None:
 
         show_batch_plan(_console(), plan)
     plan.check_space()
+    plan.check_sources()
 
 
 def _report_batch(

@@ -98,6 +98,28 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(zoo: Path) -> None:
     assert sorted(zoo.parent.rglob("*")) == before
 
 
+def test_a_dry_run_is_no_success_where_a_source_cannot_be_opened(zoo: Path) -> None:
+    poison(zoo)
+    result = run(zoo, "--dry-run")
+    assert result.exit_code == 1
+    assert "2 of 4 jobs would fail: bad/" in result.stderr
+    assert "4 jobs: " in result.stdout
+    as_json = run(zoo, "--dry-run", "--json")
+    assert as_json.exit_code == 1
+    assert len([job for job in json.loads(as_json.stdout)["jobs"] if job["problem"]]) == 2
+
+
+def test_reports_have_a_folder_before_the_first_job_runs(zoo: Path) -> None:
+    deep = zoo.parent / "a" / "b"
+    assert run(zoo, "--junit", deep / "junit.xml", "--report", deep / "c" / "zoo.html").exit_code == 0
+    assert (deep / "junit.xml").exists()
+    assert (deep / "c" / "zoo.html").exists()
+    (zoo.parent / "file").write_text("")
+    refused = run(zoo, "--no-resume", "--junit", zoo.parent / "file" / "junit.xml")
+    assert refused.exit_code == 5
+    assert refused.stdout == ""
+
+
 def test_room_is_made_sure_of_before_anything_is_written(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as full:
         full.setattr(batch_plan, "_free", lambda _: 1000)

@@ -10,7 +10,7 @@ from pathlib import Path
 from interlingua.convert.batch.jobs import Job
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import find_dtype
-from interlingua.errors import InterlinguaError, OutputError
+from interlingua.errors import CheckError, InterlinguaError, OutputError
 from interlingua.formats.base import TensorSpec, output_error
 from interlingua.mappings.config import Json
 
@@ -106,6 +106,19 @@ class BatchPlan:
                     f"{system.path}: the outputs need {system.needed:,} bytes, and {system.free:,} are free",
                     hint="Free some space, choose another `folder`, or split the manifest.",
                 )
+
+    def check_sources(self) -> None:
+        """Make sure that every source can be opened.
+
+        Raises:
+            CheckError: some cannot, so that their jobs would fail; with the first one's reason.
+        """
+        if self.problems:
+            first = self.problems[0]
+            raise CheckError(
+                f"{len(self.problems)} of {len(self.jobs)} jobs would fail: {first.job.name}: {first.problem}",
+                hint="The plan says so of each of them.",
+            )
 
     def as_dict(self) -> dict[str, Json]:
         """Return it as JSON has it."""

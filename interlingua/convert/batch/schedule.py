@@ -374,7 +374,8 @@ class _Batch:
     def _take(self, ended: Ended[Task, JobResult]) -> None:
         job = ended.asked.job
         if ended.answer is not None:
-            self._keep(job, ended.answer)
+            with self.state.together():
+                self._keep(job, ended.answer)
             self._finish(job, ended.answer)
             return
         if self.stopped.is_set():

@@ -1,12 +1,15 @@
 """What a batch remembers beside its outputs: one SQLite file with a row a job and the digests of files.
 
-Each change is a transaction of its own, so that a killed batch leaves what was true before or after it.
+Each change is a transaction, of its own or together with others, so that a killed batch leaves what was true before or
+after it.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +70,17 @@ class BatchState:
             self._prepare()
         except BaseException:
             self._connection.close()
+            raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Keep all that is kept in the context, or nothing of it; and wait for the disk once."""
+        self._rows("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._rows("COMMIT")
+        except BaseException:
+            self._connection.rollback()
             raise
 
     def job(self, name: str) -> Kept | None:

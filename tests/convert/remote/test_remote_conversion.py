@@ -285,6 +285,15 @@ def test_nothing_remote_is_imported_for_what_is_here(bert: Path) -> None:
     assert not {"fsspec", "aiohttp", "s3fs", "huggingface_hub"} & set(done.stdout.split())
 
 
+def test_other_processes_find_what_was_completed(s3: S3Server, bert: Path) -> None:
+    put(bert, "s3://zoo/bert")
+    with interlingua.open("s3://zoo/bert") as checkpoint:
+        assert checkpoint.weights.read_bytes() != (bert / "model.safetensors").read_bytes()
+        checkpoint.complete()
+        for file in bert.iterdir():
+            assert (checkpoint.folder / file.name).read_bytes() == file.read_bytes()
+
+
 def test_parity_reads_both_sides_from_elsewhere(s3: S3Server, bert: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("scipy")
