@@ -11,6 +11,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
 SETUP := pyproject.toml constraints.txt
 DEMO := .demo
+RELEASE := build/release
 SECONDS := 60
 
 .DEFAULT_GOAL := help
@@ -62,16 +63,32 @@ fuzz-briefly: $(VENV)/fuzz ## fuzz every reader with the same few thousand input
 	$(BIN)/python -m tests.fuzz --runs 3000 $(TARGETS)
 
 .PHONY: bench
-bench: $(VENV)/all ## time conversions beside cp; ARGS='--size large' for more
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/all ## measure what docs/benchmarks.md says, and write it there; ARGS=--quick, ARGS=--growth
+	$(BIN)/python -m benchmarks.page --write docs/benchmarks.md $(if $(wildcard $(VENV_OWNERS)/all),--owners $(VENV_OWNERS)/bin/python) $(ARGS)
 
 .PHONY: docs
-docs: $(VENV)/tools ## write the pages of docs/ that come from the tables
+docs: $(VENV)/docs ## write the pages of docs/ that come from the code, and build the site of all of them into site/
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+.PHONY: release-check
+release-check: $(VENV)/tools ## build sdist and wheel, install each in an empty environment, and try what is there
+	rm -rf $(RELEASE)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -d $(RELEASE)
+	@for built in $(RELEASE)/*.whl $(RELEASE)/*.tar.gz; do set -ex; \
+	  $(BIN)/python -m venv --clear $(RELEASE)/venv; \
+	  $(RELEASE)/venv/bin/python $(INSTALL) --constraint constraints.txt $$built; \
+	  $(RELEASE)/venv/bin/python -m pip check; \
+	  for command in interlingua convert-checkpoint parity-check; do $(RELEASE)/venv/bin/$$command --help > $(RELEASE)/help; done; \
+	  $(BIN)/python -c 'import sys; from pathlib import Path; from benchmarks.models import SIZES, make_model; make_model(SIZES["tiny"], Path(sys.argv[1]))' $(RELEASE); \
+	  (cd $(RELEASE) && venv/bin/interlingua convert bert-tiny-hf uer --to uer --overwrite && venv/bin/interlingua diff bert-tiny-hf uer); \
+	  (cd $(RELEASE) && $(abspath $(BIN))/mypy --strict --config-file= --python-executable venv/bin/python $(abspath tests/consumer.py)); \
+	done
+	cd $(RELEASE) && sha256sum *.whl *.tar.gz
 
 .PHONY: clean
 clean: ## delete what was made, except the virtual environments
-	rm -rf $(DEMO) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache rank_0
+	rm -rf $(DEMO) build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache rank_0
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 .PHONY: distclean
@@ -99,13 +116,17 @@ $(VENV)/fuzz: $(VENV)/tools
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[test,fuzz]'
 	@touch $@
 
+$(VENV)/docs: $(VENV)/tools
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[test,docs]'
+	@touch $@
+
 $(VENV)/supported: $(VENV)/made
 	@$(BIN)/python -c 'import sys; sys.version_info < (3, 13) or sys.exit(f"MindSpore has no wheel for Python {sys.version.split()[0]}: the whole suite needs 3.10, 3.11 or 3.12. Run make distclean and name one with PYTHON=..., or run make test-core.")'
 	@touch $@
 
 $(VENV)/all: $(VENV)/supported $(VENV)/tools
 	@echo 'Installing torch, TensorFlow, PaddlePaddle and MindSpore into $(VENV): some minutes and 6 GB.'
-	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[all,test]'
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[all,test,docs]'
 	@touch $@
 
 $(VENV_OWNERS)/all: $(VENV_OWNERS)/made $(SETUP) requirements-owners.txt

@@ -48,6 +48,7 @@ SIZES = {
         Size("tiny", 128, 2, 2),
         Size("base", 768, 12, 12),
         Size("large", 1024, 24, 16),
+        Size("deep", 1024, 36, 16),
         Size("double", 1024, 52, 16),
     )
 }
@@ -70,11 +71,7 @@ def make_model(size: Size, folder: Path) -> Path:
     if (target / "config.json").is_file():
         return target
     target.mkdir(parents=True, exist_ok=True)
-    specs = []
-    for name, tensor in BERT.instances(size.layers):
-        if tensor.part in ("encoder", "pooler"):
-            shape = tuple(size.symbols[symbol] for symbol in tensor.shape)
-            specs.append(TensorSpec(name, FLOAT32, shape))
+    specs = specs_of(size)
     rng = np.random.default_rng(0)
     weights = target / "model.safetensors"
     weights.unlink(missing_ok=True)
@@ -84,7 +81,22 @@ def make_model(size: Size, folder: Path) -> Path:
                 for start, length in blocks(spec.nbytes):
                     write_at(slot.fd, slot.offset + start, draw(rng, spec.name, length // 4).tobytes())
         writer.finish()
-    config = {
+    (target / "config.json").write_text(json.dumps(configuration(size), indent=2), encoding="utf-8")
+    return target
+
+
+def specs_of(size: Size) -> list[TensorSpec]:
+    """Return the tensors of an encoder and its pooler, in float32."""
+    specs = []
+    for name, tensor in BERT.instances(size.layers):
+        if tensor.part in ("encoder", "pooler"):
+            specs.append(TensorSpec(name, FLOAT32, tuple(size.symbols[symbol] for symbol in tensor.shape)))
+    return specs
+
+
+def configuration(size: Size) -> dict[str, object]:
+    """Return the configuration in the form of Hugging Face."""
+    return {
         "architectures": ["BertModel"],
         "model_type": "bert",
         "vocab_size": size.vocab,
@@ -95,5 +107,3 @@ def make_model(size: Size, folder: Path) -> Path:
         "max_position_embeddings": size.positions,
         "type_vocab_size": 2,
     }
-    (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    return target

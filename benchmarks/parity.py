@@ -24,6 +24,7 @@ from rich.console import Console
 
 import interlingua
 from benchmarks.demo import find_model
+from benchmarks.markdown import put, table
 from interlingua.mappings.registry import DIALECTS
 from interlingua.verify.encoders.request import Request
 from interlingua.verify.parity.check import Options, check
@@ -139,15 +140,8 @@ def main() -> int:
 
 def write_table(page: Path, device: str, columns: Sequence[str], rows: Sequence[Sequence[str]], name: str) -> None:
     """Put the table, in Markdown, between the two comments of a page that ask for it."""
-    begin, end = f"<!-- parity on {device} -->", f"<!-- end of parity on {device} -->"
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    if not after:
-        raise SystemExit(f"{page} has no {begin} ... {end}")
-    lines = [columns, ["---"] * len(columns), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     where = "" if device == "cpu" else f"On {name}:\n\n"
-    page.write_text(f"{before}{begin}\n{where}{table}\n{end}{after}", encoding="utf-8")
+    put(page, f"parity on {device}", where + table(columns, rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Write the pages of this folder that come from the code: ``schema.md``, ``dialects/*.md``, ``schemas/*.json`` ...
 
-``python docs/generate.py`` writes them; a test fails where they are stale. ``make docs`` then builds the site of all pages.
+``python docs/generate.py`` writes them; a test fails where they are stale. ``make docs`` then builds the
+site of all pages.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import click
 import interlingua.mappings
 from interlingua import cli
 from interlingua.convert.batch.manifest_model import VERSION, manifest_schema
+from interlingua.errors import InterlinguaError
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
 from interlingua.mappings.conventions import Conventions
 from interlingua.mappings.dialect import BASE, MODEL, Dialect, FolderForm, Table
@@ -48,7 +50,7 @@ def pages() -> dict[str, str]:
         found[f"dialects/{dialect.name}.md"] = HEADER.format(source=source) + dialect_page(dialect, module)
     found["dialects/index.md"] = HEADER.format(source="interlingua/mappings/registry.py") + dialects_page()
     found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
-    found["reference/command-line.md"] = HEADER.format(source="interlingua/cli.py") + command_line_page()
+    found["reference/command-line.md"] = HEADER.format(source="interlingua/cli/") + command_line_page()
     schemas = {f"parity-{SCHEMA}": outcome_schema(), f"batch-{VERSION}": manifest_schema()}
     for name, schema in schemas.items():
         found[f"schemas/{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -164,16 +166,17 @@ def attributes(described: type) -> list[tuple[str, str]]:
 
 
 def command_line_page() -> str:
-    """Return the page on every command, as click prints its help."""
+    """Return the page on every command, as click has its help, and on the exit codes."""
     parts = [
         "# Command line\n",
-        "Every command has `--help`. Those that have `--json` print one JSON document with it and nothing else; a failure is "
-        "one paragraph on standard error. What the exit codes mean is in the [README](../../README.md#use-it); what to do "
-        "about a message, in [Troubleshooting](../troubleshooting.md).\n",
+        "With `--json` a command prints one JSON document and nothing else. A failure is one paragraph on "
+        "standard error, and an [exit code](#exit-codes); what to do about it is in "
+        "[Troubleshooting](../troubleshooting.md).\n",
     ]
     own_names = {id(cli.convert): "convert-checkpoint", id(cli.parity): "parity-check"}
     for name, command in sorted(cli.main.commands.items()):
         parts.append(command_section(name, command, own_names.get(id(command))))
+    parts.append(f"## Exit codes\n\n{table(('exit code', 'meaning'), exit_codes())}")
     return "\n".join(parts)
 
 
@@ -182,10 +185,21 @@ def command_section(name: str, command: click.Command, own_name: str | None) -> 
     context = click.Context(command, info_name=f"interlingua {name}")
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
     also = f"\n`{own_name}` is the same command.\n" if own_name else ""
-    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
-    rows = ((f"`{record[0]}`", record[1].replace("; ", ", ")) for record in records if record is not None)
-    text = inspect.cleandoc(command.help or "")
+    options = (parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option))
+    records = (option.get_help_record(context) for option in options)
+    rows = ((f"`{record[0]}`", " ".join(record[1].split())) for record in records if record is not None)
+    verbatim = re.compile(r"^\x08\n((?:.+(?:\n|$))+)", re.MULTILINE)  # Click's mark of a paragraph that is not wrapped.
+    text = verbatim.sub(r"```text\n\1```\n", inspect.cleandoc(command.help or "") + "\n").rstrip("\n")
     return f"## {name}\n\n```text\n{usage}\n```\n{also}\n{text}\n\n{table(('option', 'what it does'), rows)}"
+
+
+def exit_codes() -> Iterable[tuple[str, str]]:
+    """Yield (exit code, meaning)."""
+    yield "0", "Done, and true."
+    for kind in sorted(InterlinguaError.__subclasses__(), key=lambda kind: kind.exit_code):
+        yield str(kind.exit_code), re.split(r"[;.]", inspect.getdoc(kind) or "")[0] + "."
+    yield str(cli.BUG), "A fault of interlingua itself."
+    yield str(cli.INTERRUPTED), "Interrupted: the output is there whole, or not at all."
 
 
 # -- JSON documents
@@ -195,8 +209,8 @@ def json_page(schemas: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page on the forms of JSON documents that have a schema."""
     parts = [
         "# JSON documents\n",
-        "A form that programs rely on has a [JSON Schema](https://json-schema.org) with its version in its name. A key that is "
-        "added leaves the version as it is; one that is removed, or means something else, makes a new one.\n",
+        "A form that programs rely on has a [JSON Schema](https://json-schema.org), made from the code, with its "
+        "version in its name.\n",
     ]
     for name, schema in schemas.items():
         parts.append(
@@ -213,7 +227,7 @@ def properties(schema: Mapping[str, Any], document: str) -> Iterable[tuple[str, 
     """Yield (key, type, what it is) of an object's properties."""
     required = schema.get("required", ())
     for key, value in schema.get("properties", {}).items():
-        what = value.get("description", "")
+        what = value.get("description", "").replace("[", "\\[")  # No link is meant.
         yield f"`{key}`", spelled_type(value, document), what if key in required else f"{what} May be left out."
 
 
@@ -251,9 +265,9 @@ def dialects_page() -> str:
         for dialect in DIALECTS.values()
     )
     return (
-        "# Dialects\n\nA dialect is how one system names, lays out and stores its models. Each page has the system's own "
-        "names beside the [canonical ones](../schema.md), its configuration, its files, and how its code computes.\n\n"
-        + table(("dialect", "system", "families", "containers, the default first"), rows)
+        "# Dialects\n\nA dialect is how one system names, lays out and stores its models. Each page has the system's "
+        "own names beside the [canonical ones](../schema.md), its configuration, its files, and how its code "
+        "computes.\n\n" + table(("dialect", "system", "families", "containers, the default first"), rows)
     )
 
 

@@ -7,7 +7,7 @@ read, 4 the target cannot hold it, 5 the output cannot be written.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -79,6 +79,35 @@ class OutputError(InterlinguaError):
     """The output cannot be written: it exists, the disk is full, or permission is missing."""
 
     exit_code = 5
+
+
+def counted(number: int, thing: str) -> str:
+    """Return how many there are of a thing: ``1 job``, ``2 jobs``."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the name that was probably meant; None where none is as like it (1: the same) as that."""
+    from difflib import get_close_matches  # Who makes no mistake need not wait for it.
+
+    names = list(known)
+    near = get_close_matches(name, names, 1, likeness) or get_close_matches(name.lower(), names, 1, likeness)
+    return near[0] if near else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the sentence that names what was probably meant, or all that there is."""
+    names = list(known)
+    near = nearest(name, names)
+    if near is not None:
+        return f"Did you mean {near!r}?"
+    return f"There are: {', '.join(names)}." if names else "There is none."
+
+
+def is_the_systems(error: BaseException) -> bool:
+    """Whether the system failed (no permission, a broken disk), so that nothing is known of the input."""
+    cause = error.__cause__
+    return cause is not None and (isinstance(cause, OSError) or is_the_systems(cause))
 
 
 def printable(text: str, most: int | None = None) -> str:

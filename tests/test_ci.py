@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import yaml
 import interlingua
 from benchmarks.families import head_sets, realistic, write_model
 from interlingua.mappings.schema import FAMILIES
+from tests.transcripts import environment, follow
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("pydantic")
@@ -245,12 +245,6 @@ class Runner:
     @property
     def outputs(self) -> dict[str, str]:
         return dict(line.split("=", 1) for line in self.output.read_text().splitlines())
-
-
-def environment(**more: str) -> Mapping[str, str]:
-    """Return this process's environment with its Python first on the path."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB_", "GIT_"))}
-    return {**ours, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}
 
 
 @pytest.fixture
@@ -540,46 +534,6 @@ def five(tmp_path: Path) -> Path:
         if dialect != "hf":
             interlingua.convert(original, made, to=dialect, residue="drop", sync=False)
     return folder
-
-
-def follow(page: str, folder: Path) -> int:
-    """Write the manifests of a page and run its commands, in order; return how many there were.
-
-    A command's output has to have the lines that the page shows under it, in their order.
-    """
-    commands, status = 0, 0
-    for indent, kind, name, body in re.findall(r"^( *)```(\w+) ?(\S*)\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL):
-        text = re.sub(f"^{indent}", "", body, flags=re.MULTILINE)
-        if kind == "yaml" and name:
-            (folder / name).write_text(text)
-        for block in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE) if kind == "console" else ():
-            command, shown = block
-            done = subprocess.run(
-                ["bash", "-c", f"(exit {status})\n{command}"],
-                cwd=folder,
-                env=environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=300,
-            )
-            commands, status = commands + 1, done.returncode
-            lines = shown.splitlines()
-            missing = absent(lines, done.stdout.splitlines())
-            assert missing is None, f"$ {command}: no {missing!r} in\n{done.stdout}"
-            assert status == 0 or lines, f"$ {command}\n{done.stdout}"
-    return commands
-
-
-def absent(shown: list[str], printed: list[str]) -> str | None:
-    """Return the first of the shown lines that is not among the printed ones, after those before it."""
-    left = iter(" ".join(line.split()) for line in printed)
-    for line in shown:
-        wanted = re.escape(" ".join(line.split())).replace("\\ …\\ ", "\\ (?:.*\\ )?").replace("…", ".*")
-        if not any(re.fullmatch(wanted, each) for each in left):
-            return line
-    return None
 
 
 def test_the_page_s_commands_print_what_it_says(five: Path) -> None:

@@ -25,6 +25,12 @@ RANDOM = 16
 STEM = 150
 """Bytes of a destination's name that its staging folders' names begin with."""
 
+REPLACED = ".replaced"
+"""Folder, among the files that are written, of those that they replace: none of them has this name."""
+
+ATTEMPTS = 3
+"""Times that removing a folder is tried: on what is far away, one of many calls may fail."""
+
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
@@ -57,10 +63,8 @@ class Destination:
         else:
             there = [self.path.name] if os.path.lexists(self.path) and not _is_empty_folder(self.path) else []
         if there and not self.overwrite:
-            names = ", ".join(there)
-            raise OutputError(
-                f"{self.path.parent}: {names} is there already.", hint="Choose another place, or pass --overwrite."
-            )
+            names = ", ".join(str(self.path.parent / name) for name in there)
+            raise OutputError(f"{names} is there already.", hint="Choose another place, or pass --overwrite.")
         if there and not self.single_file and not os.path.isdir(self.path):
             raise OutputError(f"{self.path}: is a file, and the output is a folder.", hint="Choose another place.")
 
@@ -76,22 +80,24 @@ def staging(destination: Destination) -> Iterator[Path]:
         OutputError: the folder cannot be made.
     """
     parent, stem = destination.parent, _stem(destination.path.name)
+    folder = parent / f"{stem}{os.urandom(RANDOM // 2).hex()}"
     made = [above for above in (parent, *parent.parents) if not os.path.lexists(above)]
+    lock = -1
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _clear_remains(parent, stem)
-        folder = parent / f"{stem}{os.urandom(RANDOM // 2).hex()}"
-        folder.mkdir(mode=0o777)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise output_error(error, parent) from error
-    try:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            _clear_remains(parent, stem)
+            folder.mkdir(mode=0o777)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise output_error(error, parent) from error
         with contextlib.suppress(OSError):  # Where the file system has no locks, nobody clears anything away.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
-        os.close(lock)
-        _remove(folder)
+        if lock >= 0:
+            os.close(lock)
+        remove(folder)
         for above in made:
             with contextlib.suppress(OSError):
                 above.rmdir()  # Only where it is empty, so that nothing was written.
@@ -136,21 +142,38 @@ def commit(folder: Path, destination: Destination, files: Sequence[str]) -> None
 def _move_files(folder: Path, destination: Destination, files: Sequence[str]) -> None:
     # The weights come last: where they are, all that belongs to them is. Older ones go first, for they must
     # never stand beside the new configuration.
-    weights, replaced = destination.parent / files[0], folder / "replaced"
-    if destination.overwrite and os.path.isfile(weights):
-        weights.rename(replaced)
+    # Where one cannot be moved, those before it go back, so that all is as it was.
+    aside = folder / REPLACED
+    aside.mkdir()
+    moves: list[tuple[Path, Path]] = []
+
+    def move(file: Path, target: Path, *, new: bool) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if new:
+            _move_new(file, target)
+        else:
+            file.replace(target)
+        moves.append((file, target))
+
     try:
-        for name in reversed(files):
-            target = destination.parent / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if destination.overwrite:
-                (folder / name).replace(target)
-            else:
-                _move_new(folder / name, target)
+        for number, name in enumerate((files[0], *reversed(files[1:]))):
+            if destination.overwrite and os.path.isfile(destination.parent / name):
+                move(destination.parent / name, aside / str(number), new=False)
+            if number:
+                move(folder / name, destination.parent / name, new=not destination.overwrite)
+        move(folder / files[0], destination.parent / files[0], new=not destination.overwrite)
     except OSError:
-        if os.path.lexists(replaced):
-            replaced.rename(weights)
+        for origin, moved in reversed(moves):
+            _move_back(moved, origin)
         raise
+
+
+def _move_back(moved: Path, origin: Path) -> None:
+    """Undo a move as well as can be; a link is taken away again."""
+    with contextlib.suppress(OSError):
+        moved.replace(origin)
+        if os.path.lexists(moved):
+            moved.unlink()  # Two links to one file: the move of the one onto the other does nothing.
 
 
 def _move_new(file: Path, target: Path) -> None:
@@ -186,7 +209,11 @@ def _exchange(one: Path, other: Path) -> None:
             raise OSError(number, os.strerror(number))
     away = one.with_name(f"{one.name}-old")
     other.rename(away)
-    one.rename(other)
+    try:
+        one.rename(other)
+    except OSError:
+        away.rename(other)
+        raise
     away.rename(one)
 
 
@@ -195,12 +222,16 @@ def _stem(name: str) -> str:
     return f".{os.fsencode(name)[:STEM].decode('utf-8', 'ignore')}{MARK}"
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove what is there after an exchange or a failure: a folder, or a link to one."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(OSError):  # Of some calls rmtree itself does not ignore that they fail.
+            if os.path.islink(folder):
+                folder.unlink()
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
 
 
 def _clear_remains(parent: Path, stem: str, *, alone: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +18,12 @@ from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY,
 from interlingua.convert.planning import Wanted, make_plan
 from interlingua.convert.remote.uploads import upload_to
 from interlingua.convert.remote.uris import Uri, resolve
-from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
+from interlingua.convert.source import Asked, Checkpoint, open_checkpoint, reading
 from interlingua.convert.steps import find_dtype
 from interlingua.convert.stream import Readers, fetched_ahead
 from interlingua.errors import FormatError, OutputError, UsageError
 from interlingua.formats import registry as containers
-from interlingua.formats.base import Reader
+from interlingua.formats.base import Reader, output_error
 from interlingua.formats.plain_files import PlainFiles
 from interlingua.mappings import registry as dialects
 
@@ -73,12 +73,14 @@ class Result:
         path: where the output is, or its URI; None after a dry run.
         lost: what narrowing casts lost.
         checked: whether the output was held against the source.
+        versions: of an output that was uploaded: path in it -> size and version, as the storage says them.
     """
 
     plan: Plan
     path: Path | str | None
     lost: tuple[Lost, ...]
     checked: bool
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def convert(
@@ -118,12 +120,11 @@ def convert(
     with contextlib.ExitStack() as stack:
         upload = None if isinstance(place, Path) else stack.enter_context(upload_to(place))
         opened = stack.enter_context(open_checkpoint(source, options.source, model=not options.keep_names))
-        plan, destination = _plan(opened, upload.path if upload else Path(target), options)
+        with reading(source):
+            plan, destination = _plan(opened, upload.path if upload else Path(target), options)
         if not dry_run:
             if upload is None:
-                _refuse_self(opened, destination, plan)
-                destination.check(plan.files)
-                _refuse_strangers(destination)
+                _refuse(opened, destination, plan)
             else:
                 _refuse_itself(opened, upload.uri, destination, plan)
                 upload.check(single_file=destination.single_file, overwrite=options.overwrite, nbytes=plan.nbytes)
@@ -138,12 +139,16 @@ def convert(
                 written = execute(plan, readers, folder, verify=check is not None, progress=progress)
             more = finish(opened, folder, plan, written) if finish is not None else ()
             files = (*written.files, *more)
+            with reading(source):
+                opened.check_unchanged()
             commit(folder, destination, files)
         if check is not None:
             check(opened, destination.path, plan, written)
-        if upload is not None:
-            upload.send(files, overwrite=options.overwrite, verify=check is not None)
-        return Result(plan, str(upload.uri) if upload else destination.path, written.lost, check is not None)
+        checked = check is not None
+        if upload is None:
+            return Result(plan, destination.path, written.lost, checked)
+        versions = upload.send(files, overwrite=options.overwrite, verify=checked)
+        return Result(plan, str(upload.uri), written.lost, checked, versions)
 
 
 def _check_space(opened: Checkpoint, plan: Plan) -> None:
@@ -214,6 +219,16 @@ def _keep_names_container(options: Options, target: Path) -> containers.Containe
 
 MODEL = "model"
 """What a container is called in a folder, where only the container is converted."""
+
+
+def _refuse(opened: Checkpoint, destination: Destination, plan: Plan) -> None:
+    """Raise OutputError where the output must not be written, or where that cannot be found out."""
+    try:
+        _refuse_self(opened, destination, plan)
+        destination.check(plan.files)
+        _refuse_strangers(destination)
+    except OSError as error:
+        raise output_error(error, destination.path) from error
 
 
 def _refuse_self(opened: Checkpoint, destination: Destination, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from interlingua.convert.commit import remove
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, InterlinguaError, OutputError
 from interlingua.formats.archive import open_archive, sniff_archive
@@ -109,10 +110,15 @@ def locate(source: Path | Uri) -> Place:
 
 
 def _locate(path: Path) -> Place:
-    if os.path.isfile(path) and sniff(path) is None and sniff_archive(probe(path)):
+    if is_archive(path):
         return _unpacked(path)
     weights = find_weights(path)
     return Place(weights, _folder_of(weights), lambda: None, path=path)
+
+
+def is_archive(path: Path) -> bool:
+    """Say whether a path is a file that has to be unpacked."""
+    return os.path.isfile(path) and sniff(path) is None and bool(sniff_archive(probe(path)))
 
 
 def find_weights(path: Path) -> Path:
@@ -186,20 +192,26 @@ def _folder_of(weights: Path) -> Path:
 def _unpacked(path: Path) -> Place:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="interlingua-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(remove, folder)
         with open_archive(path) as archive:
             chosen = _needed({name: member.size for name, member in archive.members.items()})
-            free = shutil.disk_usage(folder).free
+            free, needed = shutil.disk_usage(folder).free, sum(archive.members[name].size for name in chosen)
+            if needed > free:
+                raise FormatError(f"unpacks to {needed} bytes, and {folder} has {free}", path=path, hint=ROOM)
             try:
                 archive.extract(chosen, folder, budget=free)
             except OutputError as error:
                 raise FormatError(
                     f"cannot be unpacked into {folder}: {error.message}",
                     path=path,
-                    hint="Set TMPDIR to a place with more room, or unpack it yourself and name the folder.",
+                    hint=ROOM,
                 ) from error
         weights = _in_archive(folder, path)
         return Place(weights, _folder_of(weights), stack.pop_all().close, folder, path)
+
+
+ROOM = "Set TMPDIR to a place with more room, or unpack it yourself and name the folder."
+"""What to do where an archive cannot be unpacked."""
 
 
 def _needed(sizes: dict[str, int]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,8 +24,8 @@ from interlingua.convert.residue import FILE_NAME, Residue, open_residue
 from interlingua.convert.steps import step_between
 from interlingua.convert.stream import same_bytes
 from interlingua.convert.vocabularies import Vocabulary, is_text, read_vocabulary
-from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError
-from interlingua.formats.base import Reader, TensorSpec
+from interlingua.errors import FormatError, InterlinguaError, MappingError, UsageError, is_the_systems, suggestion
+from interlingua.formats.base import CHANGED, Reader, Stamp, TensorSpec
 from interlingua.formats.dtypes import UINT16
 from interlingua.formats.registry import open_container
 from interlingua.formats.sharded import ShardedReader
@@ -75,6 +77,7 @@ class Checkpoint:
         vocabulary: its vocabulary's file, where there is one.
         sidecars: further files that belong to it, by their path in the folder.
         residue: what an earlier conversion kept for it.
+        stamps: what its files were when it was opened; empty where they are files of our own, fetched or unpacked.
     """
 
     path: Path
@@ -89,6 +92,7 @@ class Checkpoint:
     vocabulary: Path | None = None
     sidecars: tuple[str, ...] = ()
     residue: Residue | None = None
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
 
     @property
     def weights(self) -> Path:
@@ -136,6 +140,19 @@ class Checkpoint:
         beside = (self.config_path, self.vocabulary, self.residue.reader.path if self.residue else None)
         sidecars = (self.folder / name for name in self.sidecars)
         return (self.weights, *shards, *(path for path in beside if path is not None), *sidecars)
+
+    def check_unchanged(self) -> None:
+        """Raise FormatError where a file that it is read from is another one than when it was opened, or gone.
+
+        Each file's own reads are held against that file alone; this is for files that changed one after the other.
+        """
+        runs = (run for name in self.tensors for run in self.reader.extents(name) or ())
+        expected = {**{run.file.path: run.file.stamp for run in runs if run.file.lazy is None}, **self.stamps}
+        now = _stamps(expected)
+        for path, stamp in expected.items():
+            if now.get(path) != stamp:
+                what = "was changed" if path in now else "vanished"
+                raise FormatError(f"{what} while it was read", path=path, hint=CHANGED)
 
     def complete(self) -> None:
         """Have every file be here that another process may read by its path, where the checkpoint is elsewhere.
@@ -316,8 +333,8 @@ def open_checkpoint(
     if asked.dialect is not None:
         dialects.find(asked.dialect)
     if asked.family not in (None, *families):
-        raise UsageError(f"There is no family {asked.family!r}.", hint=f"There are: {', '.join(families)}.")
-    with ExitStack() as stack:
+        raise UsageError(f"There is no family {asked.family!r}.", hint=suggestion(asked.family or "", families))
+    with reading(path), ExitStack() as stack:
         place = locate(source)
         stack.callback(place.close)
         stack.push(_renaming(place))
@@ -330,7 +347,20 @@ def open_checkpoint(
             found.residue = open_residue(residue)
         if found.problem is not None:
             place.rename(found.problem)
+        if place.unpacked is None and place.mirror is None:
+            found.stamps = _stamps(found.files)
         stack.pop_all()
+    return found
+
+
+def _stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """Return what the files among the paths are now: none of a folder, nor of what is not there."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found[path] = Stamp.of(status)
     return found
 
 
@@ -343,6 +373,19 @@ def _renaming(place: Place) -> Callable[[type[BaseException] | None, BaseExcepti
         return False
 
     return leave
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have a failure of the system, in looking for what belongs to ``path``, be one of the input.
+
+    Raises:
+        FormatError: something could not be looked at, or listed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror}", path=error.filename or path) from error
 
 
 def _open_weights(weights: Path) -> Reader:
@@ -367,7 +410,7 @@ def _find_companions(found: Checkpoint, strict: bool) -> None:
         found.native_config = read_object(path)
         found.config_path = path
     except FormatError as error:
-        if strict or asked.config:
+        if strict or asked.config or is_the_systems(error):
             raise
         found.problem = error
 
@@ -402,7 +445,9 @@ def _find_vocabulary(folder: Path) -> Path | None:
 def _is_config(file: Path) -> bool:
     try:
         native = read_object(file)
-    except FormatError:
+    except FormatError as error:
+        if is_the_systems(error):
+            raise
         return False  # A file that only happens to be here, and that nobody asked for.
     return any(dialect.recognises(native) for dialect in dialects.DIALECTS.values())
 
@@ -419,7 +464,7 @@ def _find_model(found: Checkpoint, strict: bool) -> None:
         if "modules.json" in found.sidecars:
             found.match = replace(found.match, notes=(*found.match.notes, SENTENCES))
     except (MappingError, FormatError, UsageError) as error:
-        if strict:
+        if strict or is_the_systems(error):
             raise
         found.match, found.problem = None, found.problem or error
 

@@ -29,7 +29,8 @@ Readers = Mapping[str, Reader]
 Tell = Callable[[int], None]
 """Told the number of bytes each time some are done; may raise to stop the work."""
 
-_NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
+_OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Failures of a copy in the kernel that are the output's. Of any other, a copy of our own tells whose it is, if any."""
 
 _local = threading.local()
 _one_copy_at_a_time = threading.Lock()
@@ -290,11 +291,12 @@ def _copy_file_range(extent: Extent, fd: int, position: int, tell: Tell) -> int:
             try:
                 count = os.copy_file_range(source, fd, count, extent.offset + done, position + done)
             except OSError as error:
-                if error.errno in _NO_KERNEL_COPY:
-                    return done
-                raise
+                if error.errno in _OUTPUT_IS_FULL:
+                    raise
+                return done
             if count == 0:
                 return done
+            extent.file.check_unchanged(source)
             done += count
             tell(count)
     return done

@@ -68,10 +68,30 @@ class TensorSpec:
         return (self.elements * self.dtype.bits + 7) // 8
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells whether a file is still the one that was looked at: which it is, how long, and when last written."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Return the stamp of a file that has this status."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+CHANGED = "Let whatever writes it finish, then try again."
+"""What to do about a source that was another one at the end than at the start."""
+
+
 class SourceFile:
     """A regular file open for reading, every read of it checked against its size.
 
     Attributes:
+        stamp: what it was when it was opened; whatever is read of it is held against that.
         lazy: fetches the file's bytes where they are elsewhere; None for any other file.
 
     Raises:
@@ -89,12 +109,18 @@ class SourceFile:
             raise FormatError(f"cannot be opened: {error.strerror}", path=path) from error
         except ValueError as error:
             raise FormatError(f"cannot be opened: {error}", path=path) from error
-        status = os.fstat(self.fd)
+        try:
+            status = os.fstat(self.fd)
+        except OSError as error:
+            os.close(self.fd)
+            self.fd = -1
+            raise self._unreadable(error) from error
         if not stat.S_ISREG(status.st_mode):
             os.close(self.fd)
             self.fd = -1
             raise FormatError("is not a regular file", path=path)
         self.size = status.st_size
+        self.stamp = Stamp.of(status)
         self.lazy = find_lazy(status)
 
     def check(self, offset: int, nbytes: int, what: str) -> None:
@@ -116,12 +142,16 @@ class SourceFile:
         self.check(offset, nbytes, what)
         if self.lazy is not None:
             self.lazy.read_ahead(offset, nbytes)
-        data = os.pread(self.fd, nbytes, offset)
-        while len(data) < nbytes:
-            more = os.pread(self.fd, nbytes - len(data), offset + len(data))
-            if not more:
-                raise self._shrunk(offset + len(data))
-            data += more
+        try:
+            data = os.pread(self.fd, nbytes, offset)
+            while len(data) < nbytes:
+                more = os.pread(self.fd, nbytes - len(data), offset + len(data))
+                if not more:
+                    raise self._shrunk(offset + len(data))
+                data += more
+        except OSError as error:
+            raise self._unreadable(error) from error
+        self.check_unchanged(self.fd)
         return data
 
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -134,11 +164,31 @@ class SourceFile:
         if self.lazy is not None:
             self.lazy.read_ahead(offset, len(view))
         done = 0
-        while done < len(view):
-            count = os.preadv(self.fd, [view[done:]], offset + done)
-            if count == 0:
-                raise self._shrunk(offset + done)
-            done += count
+        try:
+            while done < len(view):
+                count = os.preadv(self.fd, [view[done:]], offset + done)
+                if count == 0:
+                    raise self._shrunk(offset + done)
+                done += count
+        except OSError as error:
+            raise self._unreadable(error) from error
+        self.check_unchanged(self.fd)
+
+    def check_unchanged(self, fd: int) -> None:
+        """Raise FormatError where the file, open at ``fd``, is no longer as it was when it was opened.
+
+        Bytes read before a change and bytes read after it are no checkpoint, so this is called after every read.
+        """
+        if self.lazy is not None:
+            return  # A file that is filled while it is read; that what is elsewhere stays the same is seen there.
+        try:
+            stamp = Stamp.of(os.fstat(fd))
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if stamp.size < self.size:
+            raise self._shrunk(stamp.size)
+        if stamp != self.stamp:
+            raise FormatError("was changed while it was read", path=self.path, hint=CHANGED)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[int]:
@@ -159,6 +209,9 @@ class SourceFile:
         if self.lazy is not None:
             self.check(offset, nbytes, "a tensor")
             self.lazy.have_run(offset, nbytes, min(known or nbytes, self.size - offset))
+
+    def _unreadable(self, error: OSError) -> FormatError:
+        return FormatError(f"cannot be read: {error.strerror}", path=self.path)
 
     def _shrunk(self, offset: int) -> FormatError:
         return FormatError("became shorter while it was read", path=self.path, offset=offset)
@@ -459,6 +512,21 @@ def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None
         if count == 0:
             raise OSError(errno.EIO, "nothing was written")
         done += count
+
+
+def read_own(fd: int, offset: int, nbytes: int) -> bytes:
+    """Return ``nbytes`` bytes from ``offset`` of a file that is being written, however many calls it takes.
+
+    Raises:
+        OSError: as ``os.pread``, or the file is shorter than what was written of it.
+    """
+    data = b""
+    while len(data) < nbytes:
+        more = os.pread(fd, nbytes - len(data), offset + len(data))
+        if not more:
+            raise OSError(errno.EIO, "the output became shorter while it was written")
+        data += more
+    return data
 
 
 def output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:

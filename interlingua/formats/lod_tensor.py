@@ -273,8 +273,6 @@ class VariableFile(SourceFile):
         self._lent: SourceFile | None = None
         self._borrowers = 0
         super().__init__(path)
-        status = os.fstat(self._fd)
-        self._identity = (status.st_dev, status.st_ino)
 
     @property
     def fd(self) -> int:
@@ -328,8 +326,8 @@ class VariableFile(SourceFile):
 
     def _reopened(self) -> SourceFile:
         file = SourceFile(self.path)
-        status = os.fstat(file.fd)
-        if (status.st_dev, status.st_ino) != self._identity or file.size != self.size:
+        # A file that is filled while it is read has another time whenever more of it has come.
+        if file.lazy is not self.lazy or (file.lazy is None and file.stamp != self.stamp):
             file.close()
             raise FormatError("was replaced while it was read", path=self.path)
         return file

@@ -42,6 +42,7 @@ from interlingua.formats.base import (
     create,
     output_error,
     read_extents,
+    read_own,
     refuse_dtype,
     write_at,
 )
@@ -479,7 +480,7 @@ class MindSporeWriter(SingleFileWriter):
             return
         try:
             for start, length in blocks(nbytes, 4 * BLOCK):
-                write_at(self._fd, target + start, os.pread(self._fd, length, source + start))
+                write_at(self._fd, target + start, read_own(self._fd, source + start, length))
         except OSError as error:
             raise output_error(error, self.path) from error
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from interlingua.errors import FormatError, UsageError
+from interlingua.errors import FormatError, UsageError, suggestion
 from interlingua.formats.base import Reader, SourceFile, TensorSpec, Writer
 
 HEAD = 4096
@@ -183,7 +183,7 @@ def find(name: str) -> Container:
         UsageError: there is none.
     """
     if name not in CONTAINERS:
-        raise UsageError(f"There is no container {name!r}.", hint=f"There are: {', '.join(CONTAINERS)}.")
+        raise UsageError(f"There is no container {name!r}.", hint=suggestion(name, CONTAINERS))
     return CONTAINERS[name]
 
 

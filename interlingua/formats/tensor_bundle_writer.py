@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from interlingua.errors import FormatError, MappingError, OutputError
-from interlingua.formats.base import Slot, TensorSpec, Writer, crc32c, create, output_error, refuse_dtype, write_at
+from interlingua.formats.base import (
+    Slot,
+    TensorSpec,
+    Writer,
+    crc32c,
+    create,
+    output_error,
+    read_own,
+    refuse_dtype,
+    write_at,
+)
 from interlingua.formats.castagnoli import mask
 from interlingua.formats.dtypes import STRING
 from interlingua.formats.tensor_bundle_index import CODE_OF, Entry, encode_index
@@ -130,7 +140,7 @@ class TensorBundleWriter(Writer):
         offset = self._offsets[spec.name]
         try:
             return parse_payload(
-                lambda at, nbytes: os.pread(self._fds[0], nbytes, offset + at),
+                lambda at, nbytes: read_own(self._fds[0], offset + at, nbytes),
                 spec.nbytes,
                 spec.elements,
                 big_endian=False,

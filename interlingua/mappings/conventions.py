@@ -94,8 +94,8 @@ def differences(source: Conventions, target: Conventions, ours: float, theirs: f
     found = []
     if source.layer_norm != target.layer_norm:
         found.append(
-            f"LayerNorm is computed {source.layer_norm} the root by the source's system and {target.layer_norm} the "
-            "root by the target's: outputs of the same weights differ by up to some 3e-3 (measured at BERT-base size)."
+            f"LayerNorm is computed with {_variance(source)} in the source's system, and with {_variance(target)} in "
+            "the target's: outputs of the same weights differ by up to some 3e-3 (measured at BERT-base size)."
         )
     elif ours != theirs:
         found.append(
@@ -112,6 +112,11 @@ def differences(source: Conventions, target: Conventions, ours: float, theirs: f
             "the target's: hidden states of padding differ, those of other tokens do not."
         )
     return tuple(found)
+
+
+def _variance(conventions: Conventions) -> str:
+    bias, _, place = conventions.layer_norm.partition(", ")
+    return f"the {bias} variance and epsilon {place} the root"
 
 
 def gamma_factor(source: Conventions, target: Conventions, width: int) -> float:

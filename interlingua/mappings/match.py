@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from interlingua.errors import FormatError, MappingError, UsageError
+from interlingua.errors import FormatError, MappingError, UsageError, counted, nearest
 from interlingua.mappings.config import Json
 from interlingua.mappings.dialect import Dialect, Table
 from interlingua.mappings.rules import Operation, PadRows, Rule, Shape, SplitHeads, Transpose
@@ -164,9 +164,12 @@ def _choose(roots: list[str], submodel: str | None) -> tuple[str, tuple[str, ...
         fitting = [r for r in roots if r.rstrip("./") == wanted or f".{wanted}." in f".{r}" or f"/{wanted}/" in f"/{r}"]
         if len(fitting) == 1:
             return fitting[0], ()
-        there = listing([repr(root.rstrip("./")) for root in roots if root]) or "one, with no prefix"
+        named = [root.rstrip("./") for root in roots if root]
+        there = listing([repr(name) for name in named]) or "one, with no prefix"
+        near = None if fitting else nearest(wanted, named)
         raise UsageError(
-            f"--submodel {submodel} fits {len(fitting)} of the models found here.", hint=f"Found: {there}."
+            f"--submodel {submodel} fits {len(fitting)} of the models found here.",
+            hint=f"Did you mean {near!r}? Found: {there}." if near else f"Found: {there}.",
         )
     if len(roots) == 1:
         return roots[0], ()
@@ -217,12 +220,29 @@ def _refuse_unknown_encoder(table: Table, unknown: list[str], inside: Mapping[st
     strange = [n for n in unknown if inside[n].startswith(table.scopes) and not _is_bystander(table, inside[n])]
     if strange:
         raise MappingError(
-            f"{len(strange)} tensors inside the encoder are none of a {table.family.name} in {dialect.title}: "
+            f"{counted(len(strange), 'tensor')} inside the encoder {'is' if len(strange) == 1 else 'are'} none of a "
+            f"{table.family.name} in {dialect.title}: "
             f"{listing(strange)}.",
             names=strange,
-            hint="It is another architecture, so leaving them out would change what it computes. "
-            "--keep-names converts the container alone.",
+            hint=_misspelt(table, strange[0], inside)
+            or "It is another architecture, so leaving them out would "
+            "change what it computes. --keep-names converts the container alone.",
         )
+
+
+def _misspelt(table: Table, native: str, inside: Mapping[str, str]) -> str | None:
+    """Return the hint that a name is probably a misspelling of one that the checkpoint lacks; None where it is not."""
+    name = inside[native]
+    for spelling, layer in (*table.numbering.readings(name), (name, 0)):
+        near = nearest(spelling, table.candidates, TYPO)
+        meant = near.replace(LAYER, table.numbering.spell(layer)) if near else None
+        if meant is not None and meant not in inside.values():
+            return f"Is it misspelt? {meant} is missing. --keep-names converts the container alone."
+    return None
+
+
+TYPO = 0.9
+"""Likeness above which a tensor's name is one of the dialect's, misspelt: a letter or two of it."""
 
 
 def _is_bystander(table: Table, name: str) -> bool:
@@ -277,7 +297,8 @@ def _count_layers(table: Table, found: Mapping[str, Found]) -> int:
     ]
     if missing or not layers:
         raise MappingError(
-            f"The source lacks {len(missing)} tensors of a {table.family.name} of {layers} layers: {listing(missing)}.",
+            f"The source lacks {counted(len(missing), 'tensor')} of a {table.family.name} of "
+            f"{counted(layers, 'layer')}: {listing(missing)}.",
             names=missing,
             hint="The file is incomplete, or it is another architecture. --keep-names converts the container alone.",
         )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from interlingua.errors import UsageError
+from interlingua.errors import UsageError, suggestion
 from interlingua.mappings.dialect import Dialect
 from interlingua.mappings.ernie_fluid import ERNIE_FLUID
 from interlingua.mappings.google_tf import TF1
@@ -140,8 +140,4 @@ def find(name: str) -> Dialect:
     """
     if name in DIALECTS:
         return DIALECTS[name]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name.lower(), DIALECTS, n=1)
-    did = f"Did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"There is no dialect {name!r}.", hint=f"{did}There are: {', '.join(DIALECTS)}.")
+    raise UsageError(f"There is no dialect {name!r}.", hint=suggestion(name, DIALECTS))

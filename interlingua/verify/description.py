@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.stream import step_blocks
-from interlingua.errors import FormatError, InterlinguaError
+from interlingua.errors import FormatError, InterlinguaError, is_the_systems
 from interlingua.formats.dtypes import DType, numpy_dtype
 from interlingua.mappings.config import Json
 from interlingua.mappings.schema import ZOO_PARTS
@@ -47,6 +47,8 @@ def describe(
         try:
             found = fingerprint(checkpoint)
         except FormatError as error:
+            if is_the_systems(error):
+                raise
             problem = problem or str(error)
     return {
         "path": checkpoint.name,
@@ -82,6 +84,8 @@ def _config(checkpoint: Checkpoint) -> tuple[dict[str, Json] | None, str | None]
         problem = str(checkpoint.problem) if checkpoint.problem else None
         return checkpoint.completed.config.as_dict(), problem
     except InterlinguaError as error:
+        if is_the_systems(error):
+            raise
         return None, str(error)
 
 

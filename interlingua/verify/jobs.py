@@ -8,17 +8,20 @@ import shlex
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interlingua.convert.batch.digests import content_digest, file_digest, source_files
 from interlingua.convert.batch.jobs import CHECKS, DONE, FAILED, CheckResult, Job, JobResult
+from interlingua.convert.batch.places import elsewhere, readable
 from interlingua.convert.batch.provenance import Origin, write_provenance
+from interlingua.convert.batch.remote_sources import described, refuse_other
 from interlingua.convert.batch.schedule import Task
 from interlingua.convert.conversion import convert
 from interlingua.convert.execute import Written
 from interlingua.convert.plan import Plan
+from interlingua.convert.remote.uploads import was_uploaded_here
 from interlingua.convert.source import Asked, Checkpoint
 from interlingua.errors import CheckError, InterlinguaError, UsageError
 from interlingua.formats.base import output_error
@@ -60,6 +63,12 @@ class _Run:
     fingerprint: str | None = None
     family: str | None = None
     report: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """Where the source is: a branch on the Hub is read as the commit that it was when the batch began."""
+        return self.task.source or self.task.job.source
 
     def run(self) -> JobResult:
         """Convert and, where that has gone well, check."""
@@ -80,6 +89,7 @@ class _Run:
             fingerprint=self.fingerprint,
             family=self.family,
             report=self.report,
+            versions=dict(self.versions),
         )
 
     def _step(self, name: str, work: Callable[[], str]) -> bool:
@@ -104,14 +114,17 @@ class _Run:
     def _convert(self) -> str:
         job = self.task.job
         checked = "weights" in job.checks
+        uri, options = elsewhere(job.target), job.options
+        if uri is not None and not options.overwrite and was_uploaded_here(uri):
+            options = replace(options, overwrite=True)  # What a batch has made is a batch's to make again.
         result = convert(
-            job.source,
+            self.source,
             job.target,
-            job.options,
+            options,
             check=self._check_weights if checked else None,
             finish=self._finish,
         )
-        self.nbytes, self.family = result.plan.nbytes, result.plan.family
+        self.nbytes, self.family, self.versions = result.plan.nbytes, result.plan.family, result.versions
         lost = f" Narrowing lost values of {len(result.lost)} tensors." if result.lost else ""
         return f"{len(self.outputs)} files were written.{lost}"
 
@@ -125,12 +138,21 @@ class _Run:
 
     def _finish(self, source: Checkpoint, folder: Path, _plan: Plan, written: Written) -> Sequence[str]:
         job = self.task.job
-        if source.match is not None:
-            self.fingerprint = self.task.fingerprint or fingerprint(source).model
-        origin = Origin(self.task.digest or _digest(job), self.fingerprint, self.task.version)
-        single = Path(job.target).name in written.files and not os.path.isdir(job.target)
+        origin = self._origin(source)
+        single = readable(job.target).name in written.files and not os.path.isdir(job.target)
         self.outputs = write_provenance(job, origin, folder, written.files, single_file=single)
         return [name for name in self.outputs if name not in written.files]
+
+    def _origin(self, source: Checkpoint) -> Origin:
+        task, uri, mirror = self.task, elsewhere(self.source), source.place.mirror
+        remote = None
+        if uri is not None and mirror is not None:
+            remote = described(uri, mirror, task.job.options.source, model=not task.job.options.keep_names)
+            refuse_other(remote, task.digest)
+        if source.match is not None:
+            self.fingerprint = task.fingerprint or fingerprint(source).model
+        digest = remote.digest if remote is not None else task.digest or _digest(task.job)
+        return Origin(digest, self.fingerprint, task.version, remote)
 
     # -- the checks that run models
 
@@ -138,9 +160,9 @@ class _Run:
         from interlingua.verify.parity.check import Options, check
 
         job = self.task.job
-        command = shlex.join(["parity-check", job.source, job.target])
+        command = shlex.join(["parity-check", self.source, job.target])
         asked = Options(a=job.options.source, b=Asked(dialect=job.options.to), command=command)
-        return self._judged("parity", check(job.source, job.target, asked))
+        return self._judged("parity", check(self.source, job.target, asked))
 
     def _golden(self) -> str:
         from interlingua.verify.parity.check import Options, check_against

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from interlingua.errors import UsageError
+from interlingua.errors import UsageError, suggestion
 from interlingua.formats.registry import CONTAINERS
 from interlingua.mappings.config import Json
 from interlingua.mappings.registry import DIALECTS, conversions, families
@@ -40,7 +40,7 @@ def tables(family: str | None = None) -> Iterator[Table]:
         UsageError: there is no such family.
     """
     if family not in (None, *families()):
-        raise UsageError(f"There is no family {family!r}.", hint=f"There are: {', '.join(families())}.")
+        raise UsageError(f"There is no family {family!r}.", hint=suggestion(family or "", families()))
     yield _grid(family)
     if family is None:
         yield _dialects()
@@ -51,6 +51,7 @@ def _grid(family: str | None) -> Table:
     """Return the pairs; columns are numbered, as names would not fit beside each other."""
     numbers = {name: str(number) for number, name in enumerate(DIALECTS, 1)}
     table = plain_table("", "from \\ to", *numbers.values(), right=("", *numbers.values()))
+    table.padding = (0, 1, 0, 0)  # It fits into sixty columns so.
     cells: dict[tuple[str, str], list[str]] = {}
     for pair in conversions():
         if family in (None, pair.family):

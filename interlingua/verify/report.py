@@ -13,7 +13,7 @@ from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, JobRe
 from interlingua.convert.batch.plan import BatchPlan
 from interlingua.convert.conversion import Result
 from interlingua.convert.plan import Plan, Step
-from interlingua.errors import printable
+from interlingua.errors import counted, printable
 from interlingua.mappings.config import Json
 from interlingua.mappings.schema import LAYER
 from interlingua.verify.difference import Comparison
@@ -30,6 +30,14 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
+
+
+def facts_grid() -> Table:
+    """Return an empty grid of names and values, in which a value too long for a line goes on in the next."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
 
 
 def folded(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -85,15 +93,36 @@ def show_plan(console: Console, plan: Plan) -> None:
         console.print(shown(f"{output.path}  ({output.container}, {size(output.nbytes)})", style="bold"))
         if output.container == "file":
             continue
-        table = plain_table("from", "to", "dtype", "shape", "operation")
-        for row in folded(_step_row(step) for step in output.steps):
-            table.add_row(*map(shown, row))
-        for row in folded((owner, tied, "", "", "tie") for tied, owner in output.ties.items()):
-            table.add_row(*map(shown, row))
-        console.print(table)
+        rows = folded(_step_row(step) for step in output.steps)
+        rows += folded((owner, tied, "", "", "tie") for tied, owner in output.ties.items())
+        _show_steps(console, rows)
     for text in plan.texts:
         console.print()
         console.print(shown(f"{text.path}  (text)", style="bold"))
+
+
+def _show_steps(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
+    """Print where each tensor goes: a line for each, or three where names do not fit beside each other."""
+    table = plain_table("from", "to", "dtype", "shape", "operation")
+    for row in rows:
+        table.add_row(*map(shown, row))
+    if _fits(console, table):
+        console.print(table)
+        return
+    for source, target, *rest in rows:
+        console.print(shown(source))
+        console.print(shown(f"  -> {target}"))
+        console.print(shown(f"     {'  '.join(filter(None, rest))}"))
+
+
+def _fits(console: Console, table: Table) -> bool:
+    """Say whether a table of long names can be read here: its lines are whole, or there is room to fold them in."""
+    whole = console.measure(table, options=console.options.update(width=10_000)).maximum
+    return console.width >= min(whole, WIDE)
+
+
+WIDE = 110
+"""Columns in which two long names have room beside each other, folded perhaps."""
 
 
 def _step_row(step: Step) -> tuple[str, ...]:
@@ -109,14 +138,15 @@ def show_summary(console: Console, plan: Plan) -> None:
     heads = ", ".join(head.replace("_", " ") for head in plan.heads) or "no heads"
     what = f"{plan.family} in {plan.origin} ({heads})" if plan.family else "tensors under their own names"
     goal = f"{plan.target} ({plan.container})" if plan.target else plan.container
-    console.print(shown(f"{plan.source}: {what} -> {goal}, {tensors} tensors, {size(plan.nbytes)}"))
+    console.print(shown(f"{plan.source}: {what} -> {goal}, {counted(tensors, 'tensor')}, {size(plan.nbytes)}"))
     if plan.residue:
         done = "kept in interlingua.residue.safetensors" if plan.keeps_residue else "left out"
         table = plain_table("residue", "size", "why", right=["size"])
         grouped = folded((kept.name, size(kept.nbytes), kept.reason) for kept in plan.residue)
         for row in grouped[:MOST]:
             table.add_row(*map(shown, row))
-        console.print(shown(f"{len(plan.residue)} things have no place in the target, and are {done}:"))
+        has, are = ("has", "is") if len(plan.residue) == 1 else ("have", "are")
+        console.print(shown(f"{counted(len(plan.residue), 'thing')} {has} no place in the target, and {are} {done}:"))
         console.print(table)
         if len(grouped) > MOST:
             console.print(shown(f"... and {len(grouped) - MOST} more (--dry-run --json lists them)"))
@@ -164,24 +194,33 @@ def show_batch(console: Console, results: Sequence[JobResult], seconds: float) -
     statuses = (DONE, SKIPPED, FAILED, STOPPED)
     counts = {status: sum(result.status == status for result in results) for status in statuses}
     summary = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
-    console.print(shown(f"{len(results)} jobs in {seconds:.1f} s: {summary}"))
+    console.print(shown(f"{counted(len(results), 'job')} in {seconds:.1f} s: {summary}"))
 
 
 def show_batch_plan(console: Console, plan: BatchPlan) -> None:
     """Print what a batch will take: a line a job, then bytes, time and room."""
     table = plain_table("job", "from", "to", "checks", "bytes", "disk", right=("bytes", "disk"))
+    rows = []
     for planned in plan.jobs:
         job = planned.job
         cells = (job.name, job.source, job.target, ", ".join(job.checks) or "none")
         figures = ("-", "-") if planned.problem else (size(planned.nbytes), size(planned.disk))
         table.add_row(*map(shown, cells), *figures)
-    console.print(table)
+        rows.append((*cells, *figures))
+    if _fits(console, table):
+        console.print(table)
+    else:
+        for name, source, target, checks, nbytes, disk in rows:
+            console.print(shown(name, "bold"))
+            console.print(shown(f"  {source}"))
+            console.print(shown(f"  -> {target}"))
+            console.print(shown(f"     checks: {checks}; {nbytes} of tensors, {disk} on disk"))
     for planned in plan.problems:
         console.print(shown(f"{planned.job.name}: {planned.problem}"))
     console.print(
         shown(
-            f"{len(plan.jobs)} jobs: {size(plan.nbytes)} of tensors, up to {size(plan.disk)} to be written, about "
-            f"{plan.seconds:.0f} s at {size(plan.rate)}/s"
+            f"{counted(len(plan.jobs), 'job')}: {size(plan.nbytes)} of tensors, up to {size(plan.disk)} to be written, "
+            f"about {plan.seconds:.0f} s at {size(plan.rate)}/s"
         )
     )
     for system in plan.file_systems:
@@ -190,7 +229,7 @@ def show_batch_plan(console: Console, plan: BatchPlan) -> None:
 
 def show_description(console: Console, found: Mapping[str, Json]) -> None:
     """Print what ``inspect`` knows of a checkpoint."""
-    facts = Table.grid(padding=(0, 2))
+    facts = facts_grid()
     heads = ", ".join(head.replace("_", " ") for head in found["heads"] or ())
     for name, value in (
         ("path", found["path"]),
@@ -210,7 +249,7 @@ def show_description(console: Console, found: Mapping[str, Json]) -> None:
     console.print(facts)
     if found["config"]:
         console.print()
-        config = Table.grid(padding=(0, 2))
+        config = facts_grid()
         for name, value in found["config"].items():
             config.add_row(shown(name), shown(_config_value(value)))
         console.print(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from interlingua.convert.plan import RESIDUE, SOURCE, ZEROS, Plan, Step
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import whole
 from interlingua.convert.stream import AT_FAULT
-from interlingua.errors import CheckError
+from interlingua.errors import CheckError, FormatError
 from interlingua.formats.dtypes import BFLOAT16, UINT16, DType
 from interlingua.mappings.match import listing
 from interlingua.mappings.schema import ENCODER
@@ -29,9 +30,27 @@ def check_weights(source: Checkpoint, path: Path, plan: Plan, written: Written) 
     that they are those of the canonical tensor of this name.
 
     Raises:
-        CheckError: something is missing or different.
-        FormatError: what was written cannot be read.
+        CheckError: something is missing or different, or what was written cannot be read.
+        FormatError: the source can no longer be read.
     """
+    try:
+        _check(source, path, plan, written)
+    except FormatError as error:
+        if _is_of_the_source(error, source, path):
+            raise
+        raise CheckError(f"what was written cannot be read back: {error.message}", hint=AT_FAULT) from error
+    except OSError as error:
+        raise CheckError(f"{path}: what was written cannot be read back: {error.strerror}", hint=AT_FAULT) from error
+
+
+def _is_of_the_source(error: FormatError, source: Checkpoint, output: Path) -> bool:
+    """Whether an error is in one of the source's files; the output may be inside the source's folder."""
+    if error.path is None or Path(error.path).absolute().is_relative_to(output.absolute()):
+        return False
+    return Path(error.path) in source.files or os.fspath(error.path).startswith(os.fspath(source.weights))
+
+
+def _check(source: Checkpoint, path: Path, plan: Plan, written: Written) -> None:
     named = plan.target is None
     weights = path / plan.outputs[0].path if named and path.is_dir() else path
     with open_checkpoint(weights, Asked(dialect=plan.target, family=plan.family), model=not named) as result:

@@ -250,7 +250,7 @@ def test_a_roberta_of_transformers_without_token_types_is_incomplete(tmp_path: P
     folder, arrays = roberta(tmp_path / "hf")
     (folder / "model.safetensors").unlink()
     write(folder / "model.safetensors", {name: array for name, array in arrays.items() if name != TYPES}, "safetensors")
-    with pytest.raises(MappingError, match="lacks 1 tensors of a roberta"):
+    with pytest.raises(MappingError, match="lacks 1 tensor of a roberta"):
         interlingua.convert(folder, tmp_path / "hub", to="keras-hub")
 
 

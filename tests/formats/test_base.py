@@ -243,3 +243,25 @@ def test_a_reader_without_extents_has_to_compute(monkeypatch: pytest.MonkeyPatch
 
 def test_a_block_divides_into_every_element() -> None:
     assert all(base.BLOCK % dtype.itemsize == 0 for dtype in DTYPES.values())
+
+
+def test_a_file_that_changed_since_it_was_opened_is_refused(tmp_path: Path) -> None:
+    with source(tmp_path, b"0123456789") as file:
+        os.utime(tmp_path / "data", ns=(0, 0))
+        file.stamp = base.Stamp.of(os.stat(tmp_path / "data"))
+        assert file.read_at(2, 3, "it") == b"234"
+        (tmp_path / "data").write_bytes(b"9876543210")
+        for read in (lambda: file.read_at(2, 3, "it"), lambda: file.read_into(0, memoryview(bytearray(4)))):
+            with pytest.raises(FormatError, match="was changed while it was read"):
+                read()
+
+
+def test_what_was_written_is_read_back_whole_or_not_at_all(tmp_path: Path) -> None:
+    fd = create(tmp_path / "data", 10)
+    try:
+        write_at(fd, 0, b"0123456789")
+        assert base.read_own(fd, 3, 4) == b"3456"
+        with pytest.raises(OSError, match="became shorter"):
+            base.read_own(fd, 8, 4)
+    finally:
+        os.close(fd)

@@ -22,8 +22,8 @@ def test_another_epsilon_is_told_with_both_values() -> None:
 
 def test_another_layer_norm_is_told_whatever_the_epsilon() -> None:
     (sentence,) = differences(conventions(), conventions("unbiased, outside", 1e-6), 1e-6, 1e-6)
-    assert "biased, inside the root by the source's" in sentence
-    assert "unbiased, outside the root by the target's" in sentence
+    assert "with the biased variance and epsilon inside the root in the source's" in sentence
+    assert "with the unbiased variance and epsilon outside the root in the target's" in sentence
 
 
 def test_transformers_and_uer_differ() -> None:

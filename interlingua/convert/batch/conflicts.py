@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from interlingua.convert.batch.jobs import Job
+from interlingua.convert.batch.places import identity
 from interlingua.errors import UsageError
 from interlingua.formats.registry import WEIGHT_SUFFIXES
+
+_Place: TypeAlias = tuple[str, ...]
+"""The parts of a path or a URI."""
 
 
 def refuse_conflicts(jobs: Sequence[Job], manifest: Path) -> None:
@@ -19,17 +23,17 @@ def refuse_conflicts(jobs: Sequence[Job], manifest: Path) -> None:
     """
     _refuse_names(jobs, manifest)
     targets = _refuse_targets(jobs, manifest)
-    sources: dict[Path, Job] = {}
+    sources: dict[_Place, Job] = {}
     for job in jobs:
-        sources.setdefault(_real(job.source), job)
-    for path, job in sources.items():
-        for above in (path, *path.parents):
+        sources.setdefault(identity(job.source), job)
+    for place, job in sources.items():
+        for above in (place, *_above(place)):
             if above in targets:
                 other = targets[above]
                 hint = "Jobs run in any order: put the second one into a manifest of its own."
                 raise _error(manifest, job, f"its source {job.source} is the target of {other.name!r}", hint)
-    for path, job in targets.items():
-        for above in path.parents:
+    for place, job in targets.items():
+        for above in _above(place):
             if above in sources:
                 source = sources[above].source
                 raise _error(manifest, job, f"its target {job.target} is in the source {source}", PLACE)
@@ -47,31 +51,32 @@ def _refuse_names(jobs: Sequence[Job], manifest: Path) -> None:
             raise _error(manifest, job, text, "Give one a `name`; {stem} and {parent} come from the source's path.")
 
 
-def _refuse_targets(jobs: Sequence[Job], manifest: Path) -> dict[Path, Job]:
+def _refuse_targets(jobs: Sequence[Job], manifest: Path) -> dict[_Place, Job]:
     """Return the jobs by their targets, none of which is in another one."""
-    targets: dict[Path, Job] = {}
-    folders: dict[Path, Job] = {}
+    targets: dict[_Place, Job] = {}
+    folders: dict[_Place, Job] = {}
     for job in jobs:
-        path = _real(job.target)
-        other = targets.setdefault(path, job)
+        place = identity(job.target)
+        other = targets.setdefault(place, job)
         if other is not job:
             hint = "Have {name} and {to} in `output`, and the variables of a matrix."
             raise _error(manifest, job, f"its target {job.target} is that of {other.name!r} (line {other.line})", hint)
-        if path.suffix in WEIGHT_SUFFIXES and not job.options.keep_names:
+        if PurePath(place[-1]).suffix in WEIGHT_SUFFIXES and not job.options.keep_names:
             # The configuration stands beside a single file of weights, and there is room for one.
-            other = folders.setdefault(path.parent, job)
+            other = folders.setdefault(place[:-1], job)
             if other is not job:
                 text = f"its configuration would be that of {other.name!r}, in one folder with it"
                 raise _error(manifest, job, text, PLACE)
-    for path, job in targets.items():
-        for above in path.parents:
+    for place, job in targets.items():
+        for above in _above(place):
             if above in targets:
                 raise _error(manifest, job, f"its target {job.target} is in that of {targets[above].name!r}", PLACE)
     return targets
 
 
-def _real(path: str) -> Path:
-    return Path(os.path.realpath(path))
+def _above(place: _Place) -> Iterator[_Place]:
+    """Return what a place is in, the innermost first."""
+    return (place[:count] for count in range(len(place) - 1, 1, -1))
 
 
 def _error(manifest: Path, job: Job, problem: str, hint: str) -> UsageError:

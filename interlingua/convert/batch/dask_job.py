@@ -6,6 +6,7 @@ of its own, which the thread watches over.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import sys
@@ -17,13 +18,24 @@ from distributed import Reschedule, Worker, get_worker
 from distributed.core import Status
 
 from interlingua.convert.batch.jobs import JobResult
+from interlingua.convert.batch.places import elsewhere
 from interlingua.convert.batch.provenance import was_written_here
-from interlingua.convert.batch.schedule import HEED, Task, Work
+from interlingua.convert.batch.schedule import HEED, Task, Work, clear_remains_of
 from interlingua.convert.batch.task_process import TaskProcess
-from interlingua.convert.commit import clear_remains
 
 NANOSECONDS = 1_000_000_000
 """Of a second."""
+
+CLIENTS = {
+    "s3": ("fsspec", "s3fs"),
+    "gs": ("fsspec", "gcsfs"),
+    "http": ("fsspec", "aiohttp"),
+    "https": ("fsspec", "aiohttp"),
+    "hf": ("huggingface_hub",),
+}
+"""Scheme -> packages that reading and writing its URIs takes; the extra ``remote`` installs them."""
+
+REMEDY = "pip install 'interlingua[remote]' there"
 
 UNDER_WAY: set[str] = set()
 """Keys of the orders that threads of this process are at work on."""
@@ -51,10 +63,12 @@ class Site:
     Attributes:
         version: this program's.
         python: Python's version: its first two numbers, which decide what its modules do.
-        beacon: a file of the batch; other machines see it where they share the file system.
+        beacon: a file of the batch; other machines see it where they share the file system. Empty where all that
+            the jobs read and write is elsewhere, so that nothing need be shared.
         light: what that file says, as nobody else's does.
         sources: the files that the jobs read.
         folders: those that the jobs write into.
+        schemes: of the URIs that the jobs read and write.
     """
 
     version: str
@@ -63,6 +77,7 @@ class Site:
     light: bytes
     sources: tuple[SourceFile, ...]
     folders: tuple[str, ...]
+    schemes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +126,20 @@ def flaw(site: Site) -> str | None:
         return f"has interlingua {version()}, and the batch is run by {site.version}"
     if python_version() != site.python:
         return f"runs Python {python_version()}, and the batch Python {site.python}"
-    if _content(site.beacon) != site.light:
+    lacking = [name for scheme in site.schemes for name in CLIENTS.get(scheme, ()) if not _is_installed(name)]
+    if lacking:
+        return f"has no module {lacking[0]}, which the jobs' URIs take: {REMEDY}"
+    if site.beacon and _content(site.beacon) != site.light:
         return f"does not see {os.path.dirname(site.beacon)}, or sees another folder there than the batch does"
     unseen = next((source.path for source in site.sources if not _same(source)), None)
     if unseen is not None:
         return f"does not see {unseen}, or sees another file there than the batch does"
     closed = next((folder for folder in site.folders if not os.access(folder, os.W_OK | os.X_OK)), None)
     return f"cannot write into {closed}" if closed is not None else None
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def carry_out(order: Order) -> Report:
@@ -130,11 +152,11 @@ def carry_out(order: Order) -> Report:
     reason = flaw(order.site)
     if reason is not None:
         return Report(None, f"could not begin: the worker {worker.address} {reason}")
-    target = Path(order.task.job.target)
+    job = order.task.job
     UNDER_WAY.add(order.key)
     try:
-        clear_remains(target, alone=True)  # An attempt on a worker that was lost may have left some.
-        with TaskProcess(order.work, _again(order.task, target)) as process:
+        clear_remains_of(job)  # An attempt on a worker that was lost may have left some.
+        with TaskProcess(order.work, _again(order.task)) as process:
             while not process.wait(HEED):
                 if _called_off(worker, order.key):
                     raise Reschedule
@@ -143,7 +165,7 @@ def carry_out(order: Order) -> Report:
         UNDER_WAY.discard(order.key)
     if ended.death is None:
         return Report(ended.answer)
-    clear_remains(target, alone=True)
+    clear_remains_of(job)
     return Report(None, f"on the worker {worker.address} {ended.death}")
 
 
@@ -152,9 +174,9 @@ def under_way(keys: Sequence[str]) -> bool:
     return not UNDER_WAY.isdisjoint(keys)
 
 
-def _again(task: Task, target: Path) -> Task:
+def _again(task: Task) -> Task:
     """Return the task as it is to be put now: what an attempt has finished before it was lost is replaced."""
-    if not was_written_here(target):
+    if elsewhere(task.job.target) is not None or not was_written_here(Path(task.job.target)):
         return task
     return replace(task, job=replace(task.job, options=replace(task.job.options, overwrite=True)))
 

@@ -38,6 +38,7 @@ from interlingua.convert.batch.dask_job import (
 )
 from interlingua.convert.batch.jobs import DONE, JobResult
 from interlingua.convert.batch.lock import NAME as LOCK
+from interlingua.convert.batch.places import elsewhere
 from interlingua.convert.batch.processes import GRACE
 from interlingua.convert.batch.schedule import HEED, Task, Wanted, available_cores, output_parent
 from interlingua.convert.batch.workers import Ended
@@ -360,8 +361,10 @@ def site_of(wanted: Wanted) -> Site:
         SourceFile(os.path.abspath(path), stamp.size, stamp.mtime_ns // NANOSECONDS)
         for path, stamp in wanted.sources.items()
     ]
-    folders = sorted({str(_nearest(path)) for path in wanted.targets if not _is_uri(str(path))})
-    return Site(version(), python_version(), str(beacon), beacon.read_bytes(), tuple(sources), tuple(folders))
+    folders = tuple(sorted({str(_nearest(path)) for path in wanted.targets}))
+    shares = str(beacon) if sources or folders else ""
+    found = (version(), python_version(), shares, beacon.read_bytes(), tuple(sources), folders)
+    return Site(*found, tuple(sorted(wanted.schemes)))
 
 
 def _nearest(path: Path) -> Path:
@@ -378,20 +381,16 @@ def absolute(task: Task) -> Task:
 
 
 def _absolute(path: str) -> str:
-    return path if _is_uri(path) else os.path.abspath(path)
+    return path if elsewhere(path) else os.path.abspath(path)
 
 
 def _absolute_or_none(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else _absolute(os.fspath(path))
 
 
-def _is_uri(path: str) -> bool:
-    return "://" in path
-
-
 def is_seen(task: Task, result: JobResult) -> bool:
     """Say whether the outputs of a job are there: what another machine has written may take a while to be seen."""
-    if result.status != DONE or _is_uri(task.job.target):
+    if result.status != DONE or elsewhere(task.job.target):
         return True
     folder = output_parent(task.job)
     try:

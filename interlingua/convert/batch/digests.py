@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from interlingua.convert.locate import is_archive
 from interlingua.convert.source import Asked, open_checkpoint
 from interlingua.errors import FormatError
-from interlingua.formats.archive import sniff_archive
-from interlingua.formats.registry import probe, sniff
 
 BLOCK = 1 << 20
 """Bytes that are hashed at a time."""
@@ -141,7 +140,7 @@ def source_files(source: Path, asked: Asked, *, model: bool = True) -> dict[str,
         InterlinguaError: as ``open_checkpoint`` lists them: it cannot be opened.
     """
     folder = source if source.is_dir() else source.parent
-    if source.is_file() and sniff(source) is None and sniff_archive(probe(source)):
+    if is_archive(source):
         files = [source, *(Path(path) for path in (asked.config, asked.vocabulary) if path is not None)]
     else:
         with open_checkpoint(source, asked, model=model) as opened:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 
-from interlingua.convert.batch.manifest_yaml import Document, Place, suggestion
-from interlingua.errors import UsageError
+from interlingua.convert.batch.manifest_yaml import Document, Place
+from interlingua.errors import UsageError, suggestion
 from interlingua.mappings.config import Json
 
 MAX_JOBS = 10_000

@@ -23,8 +23,8 @@ class Job:
 
     Attributes:
         name: unique in the batch: ``minilm/uer``.
-        source: path of the source.
-        target: path of the folder or file to make.
+        source: path or URI of the source.
+        target: path or URI of the folder or file to make.
         options: what is asked of the conversion.
         checks: some of ``CHECKS``.
         golden: file of activations that the output is held against; None: none.
@@ -69,6 +69,7 @@ class JobResult:
         nbytes: bytes of tensors that it wrote.
         exit_code: the exit code that the command alone would have had.
         outputs: path in the output -> SHA-256 of the file.
+        versions: of an output that is elsewhere: path in it -> size and version, as its storage says them.
         fingerprint: of the whole model; None where it was not computed.
         family: the model's family; None where it is not known.
         report: the page of its parity check; None: none.
@@ -84,6 +85,7 @@ class JobResult:
     fingerprint: str | None = None
     family: str | None = None
     report: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interlingua.convert.batch.jobs import Job
+from interlingua.convert.batch.places import readable
 from interlingua.convert.conversion import Options
 
 ABOUT_THE_DISK = ("overwrite", "sync")
@@ -36,8 +37,8 @@ def job_key(job: Job, source: str, golden: str | None, version: str) -> str:
     """
     parts = {
         "source": source,
-        "source name": Path(job.source).name,
-        "target name": Path(job.target).name,
+        "source name": readable(job.source).name,
+        "target name": readable(job.target).name,
         "options": options_dict(job.options),
         "checks": list(job.checks),
         "golden": golden,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interlingua.errors import OutputError, printable
-from interlingua.formats.base import output_error
+from interlingua.formats.base import output_error, write_at
 
 NAME = ".interlingua-batch.lock"
 """The lock's file; it stays, for removing it would let two processes hold two files of one name."""
@@ -39,8 +39,11 @@ def batch_lock(folder: Path) -> Iterator[int]:
     try:
         _acquire(fd, folder)
         holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(holder).encode("utf-8"), 0)
+        try:
+            os.ftruncate(fd, 0)
+            write_at(fd, 0, json.dumps(holder).encode("utf-8"))
+        except OSError as error:
+            raise output_error(error, path) from error
         yield fd
     finally:
         os.close(fd)

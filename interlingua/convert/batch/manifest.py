@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from interlingua.convert.batch.conflicts import refuse_conflicts
 from interlingua.convert.batch.expansion import MAX_JOBS, combinations, declared, formatted, substituted, text_of
 from interlingua.convert.batch.jobs import Job
+from interlingua.convert.batch.manifest_uris import joined, matching, place_of
 from interlingua.convert.batch.manifest_yaml import Document, Place, read_yaml
+from interlingua.convert.batch.places import readable
 from interlingua.convert.conversion import Options, parse_size
 from interlingua.convert.locate import usual_names
+from interlingua.convert.remote.uris import Uri
 from interlingua.convert.source import Asked
 from interlingua.errors import UsageError
 from interlingua.formats.archive import name_flaw
@@ -36,6 +39,9 @@ FOLDER = "converted"
 NAME = "{stem}"
 OUTPUT = "{name}/{to}"
 """What a job is called and where its output goes, where nothing is said."""
+
+ABOUT_THE_BATCH = ("folder", "state")
+"""Keys of the defaults that are no job's."""
 
 ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar", ".zip")
 """Endings that are left out of names."""
@@ -75,13 +81,24 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     return Manifest(Path(path), document)
 
 
-def output_folder(manifest: Manifest, variables: Mapping[str, str]) -> Path:
-    """Return the folder that the outputs are in, beside which or in which a batch keeps its own files.
+def state_folder(manifest: Manifest, variables: Mapping[str, str]) -> Path:
+    """Return the folder that a batch keeps its own files in: one that is named, or that of the outputs.
+
+    Where the outputs are elsewhere, it is the manifest's.
 
     Raises:
         UsageError: as ``jobs_of``.
     """
-    return _output_folder(manifest, declared(manifest.document, variables))
+    scope, place = declared(manifest.document, variables), ("defaults", "state")
+    text = _default(manifest, "state")
+    if text is None:
+        folder = _output_folder(manifest, scope)
+        return manifest.path.parent if isinstance(folder, Uri) else folder
+    found = place_of(str(substituted(text, scope, manifest.document, place)), manifest.document, place)
+    if isinstance(found, Uri):
+        words = f"{found} is not on this machine, and a batch's state is"
+        raise manifest.document.error(place, words, "Name a folder.")
+    return Path(os.path.normpath(manifest.path.parent / found))
 
 
 def jobs_of(manifest: Manifest, variables: Mapping[str, str]) -> tuple[Job, ...]:
@@ -108,11 +125,18 @@ def jobs_of(manifest: Manifest, variables: Mapping[str, str]) -> tuple[Job, ...]
     return tuple(jobs)
 
 
-def _output_folder(manifest: Manifest, scope: Mapping[str, str]) -> Path:
+def _output_folder(manifest: Manifest, scope: Mapping[str, str]) -> Path | Uri:
+    place = ("defaults", "folder")
+    text = substituted(_default(manifest, "folder") or FOLDER, scope, manifest.document, place)
+    found = place_of(str(text), manifest.document, place, written=True)
+    return found if isinstance(found, Uri) else Path(os.path.normpath(manifest.path.parent / found))
+
+
+def _default(manifest: Manifest, key: str) -> str | None:
+    """Return what the defaults say of the batch itself; None: nothing."""
     defaults = manifest.document.value.get("defaults")
-    folder = defaults.get("folder") if isinstance(defaults, dict) else None
-    text = substituted(folder or FOLDER, scope, manifest.document, ("defaults", "folder"))
-    return Path(os.path.normpath(manifest.path.parent / str(text)))
+    said = defaults.get(key) if isinstance(defaults, dict) else None
+    return None if said is None else str(said)
 
 
 # -- one entry of the manifest
@@ -137,7 +161,7 @@ class _Levels:
         return self.find(name)[0]
 
 
-def _jobs_of_entry(manifest: Manifest, number: int, scope: Mapping[str, str], folder: Path) -> Iterator[Job]:
+def _jobs_of_entry(manifest: Manifest, number: int, scope: Mapping[str, str], folder: Path | Uri) -> Iterator[Job]:
     document, place = manifest.document, ("jobs", number)
     raw = _section(document.value, "jobs", number)
     matrix = {
@@ -162,7 +186,7 @@ def _entry(document: Document, place: Place, scope: Mapping[str, str]) -> tuple[
     from interlingua.convert.batch.manifest_model import Defaults, JobEntry
 
     own = {k: v for k, v in _section(document.value, *place).items() if k not in ("matrix", "exclude")}
-    common = {k: v for k, v in _section(document.value, "defaults").items() if k != "folder"}
+    common = {k: v for k, v in _section(document.value, "defaults").items() if k not in ABOUT_THE_BATCH}
     entry = _validated(JobEntry, substituted(own, scope, document, place), document, place)
     defaults = _validated(Defaults, substituted(common, scope, document, ("defaults",)), document, ("defaults",))
     return entry, defaults
@@ -207,7 +231,7 @@ class _Entry:
     entry: JobEntry
     defaults: Defaults
     suffix: str
-    folder: Path
+    folder: Path | Uri
 
     def jobs(self) -> Iterator[Job]:
         """Yield a job for each source and target."""
@@ -244,11 +268,12 @@ class _Entry:
             raise document.error(place, "nothing says what to convert to", "Give it `to`, or the defaults.")
 
     def _sources(self) -> list[str]:
-        """Return the paths that the entry's source stands for."""
+        """Return the paths or URIs that the entry's source stands for."""
         document, place, base = self.manifest.document, (*self.place, "source"), self.manifest.path.parent
-        text = self.entry.source
-        if "://" in text:
-            raise document.error(place, f"{text!r} is an address", "Sources are paths: fetch it first.")
+        source = place_of(self.entry.source, document, place)
+        if isinstance(source, Uri):
+            return matching(source, self.folder if isinstance(self.folder, Uri) else None, document, place)
+        text = str(source) if "://" in self.entry.source else self.entry.source
         path = os.path.normpath(base / text)
         if os.path.lexists(path) or not any(char in text for char in "*?["):
             return [path]
@@ -257,13 +282,16 @@ class _Entry:
         if len(found) > MAX_JOBS:
             raise document.error(place, f"{text!r} matches more than {MAX_JOBS} paths")
         # What an earlier run of the same batch made is no source of the next one.
-        left = sorted(match for match in found if not Path(match).is_relative_to(self._made()))
+        made = self._made()
+        left = sorted(match for match in found if made is None or not Path(match).is_relative_to(made))
         if not left:
             raise document.error(place, f"{text!r} matches nothing", f"It is looked for in {base.absolute()}.")
         return left
 
-    def _made(self) -> Path:
+    def _made(self) -> Path | None:
         """Return what holds outputs and nothing else: the outputs' folder, unless the sources are in there."""
+        if isinstance(self.folder, Uri):
+            return None
         base = Path(os.path.normpath(self.manifest.path.parent))
         return self.folder / FOLDER if base.is_relative_to(self.folder) else self.folder
 
@@ -271,7 +299,7 @@ class _Entry:
         document, place = self.manifest.document, self.place
         template = f"{self.entry.name or NAME}{self.suffix}"
         name = formatted(
-            template, {"stem": _stem(source), "parent": Path(source).parent.name}, document, (*place, "name")
+            template, {"stem": _stem(source), "parent": readable(source).parent.name}, document, (*place, "name")
         )
         flaw = name_flaw(name)
         if flaw is not None:
@@ -292,10 +320,10 @@ class _Entry:
         return Job(
             name=f"{name}/{to}",
             source=source,
-            target=os.path.normpath(self.folder / output),
+            target=self._target(output, place),
             options=options,
             checks=checks,
-            golden=self._beside(golden),
+            golden=self._beside(golden, levels.find("checks")[1]),
             line=line,
         )
 
@@ -315,8 +343,8 @@ class _Entry:
             source=Asked(
                 dialect=levels.get("dialect"),
                 family=levels.get("family"),
-                config=self._beside(levels.get("config")),
-                vocabulary=self._beside(levels.get("vocab")),
+                config=self._beside(*levels.find("config")),
+                vocabulary=self._beside(*levels.find("vocab")),
                 submodel=levels.get("submodel"),
             ),
             container=container,
@@ -329,9 +357,23 @@ class _Entry:
             sync=not levels.get("no_sync"),
         )
 
-    def _beside(self, path: str | None) -> str | None:
+    def _target(self, output: str, place: Place) -> str:
+        """Return where an output goes."""
+        found = place_of(output, self.manifest.document, place, written=True)
+        if isinstance(found, Uri):
+            return str(found)
+        if isinstance(self.folder, Uri):
+            return str(joined(self.folder, output, self.manifest.document, place))
+        return os.path.normpath(self.folder / found)
+
+    def _beside(self, path: str | None, place: Place) -> str | None:
         """Return a path of the manifest as one from here."""
-        return None if path is None else os.path.normpath(self.manifest.path.parent / path)
+        if path is None:
+            return None
+        found = place_of(path, self.manifest.document, place)
+        if isinstance(found, Uri):
+            raise self.manifest.document.error(place, f"{found} is not on this machine", "Fetch that file first.")
+        return os.path.normpath(self.manifest.path.parent / found)
 
 
 def _by_dialect(targets: Targets | None) -> Mapping[str, Settings | None]:
@@ -355,7 +397,7 @@ def _checks(levels: _Levels) -> tuple[tuple[str, ...], str | None]:
 
 def _stem(source: str) -> str:
     """Return what a source is called: its folder's name, where its own is that of any model's weights."""
-    path = Path(source)
+    path = readable(source)
     if path.name in usual_names() and path.parent.name:
         return path.parent.name
     ending = next((ending for ending in (*ARCHIVES, *WEIGHT_SUFFIXES) if path.name.endswith(ending)), "")

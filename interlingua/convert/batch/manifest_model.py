@@ -25,9 +25,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from interlingua.convert.batch.jobs import CHECKS
-from interlingua.convert.batch.manifest_yaml import suggestion
 from interlingua.convert.conversion import parse_size
-from interlingua.errors import UsageError
+from interlingua.errors import UsageError, suggestion
 from interlingua.formats.registry import CONTAINERS
 from interlingua.mappings import registry as dialects
 from interlingua.mappings.config import Json
@@ -182,7 +181,8 @@ class Settings(Section):
     checks: list[Check] | None = Field(None, description="What each output is held against; without: its weights.")
     output: Text | None = Field(
         None,
-        description="Where the output goes, below `folder`; {name} and {to} stand for the job's name and its dialect.",
+        description="Where the output goes, below `folder`, or a URI; {name} and {to} stand for the job's name and its "
+        "dialect.",
     )
 
 
@@ -212,14 +212,22 @@ class Defaults(Settings):
     to: Targets | None = Field(
         None, description="The outputs' dialects; options of one hold for every job that makes it."
     )
-    folder: Text | None = Field(None, description="Folder of all outputs, relative to the manifest.")
+    folder: Text | None = Field(
+        None, description="Folder of all outputs, relative to the manifest; or a URI: s3://, gs:// or hf://."
+    )
+    state: Text | None = Field(
+        None,
+        description="Folder of what a batch remembers, relative to the manifest; without: that of the outputs, or, "
+        "where `folder` is a URI, the manifest's.",
+    )
 
 
 class JobEntry(Settings):
     """Sources, and what to make of each."""
 
     source: Text = Field(
-        description="A folder, a weights file or an archive, relative to the manifest; or a pattern (*, ?, [], **)."
+        description="A folder, a weights file or an archive, relative to the manifest; or a pattern (*, ?, [], **); "
+        "or a URI (s3://, gs://, hf://, https://), the first three with * and [], too."
     )
     name: Annotated[str, BeforeValidator(_text), Field(min_length=1)] | None = Field(
         None, description="What it is called; {stem} and {parent} stand for the last parts of the source's path."

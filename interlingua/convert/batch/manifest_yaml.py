@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from interlingua.formats.base import SourceFile
 from interlingua.mappings.config import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from yaml import MappingNode, Node, ScalarNode
 
@@ -72,15 +71,6 @@ def spelled(place: Place) -> str:
     """Return a place as people write it: ``jobs[3].to``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return text.removeprefix(".")
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the sentence that names what was probably meant, or all that there is."""
-    names = list(known)
-    near = get_close_matches(name.lower(), names, n=1)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    return f"There are: {', '.join(names)}." if names else "There is none."
 
 
 def read_yaml(path: Path) -> Document:

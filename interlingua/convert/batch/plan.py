@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from interlingua.convert.batch.jobs import Job
+from interlingua.convert.batch.places import elsewhere
+from interlingua.convert.batch.remote_sources import mirrored
+from interlingua.convert.batch.schedule import available_cores
+from interlingua.convert.locate import is_archive
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import find_dtype
 from interlingua.errors import CheckError, InterlinguaError, OutputError
@@ -40,6 +47,12 @@ class PlannedJob:
     problem: str | None = None
 
     @property
+    def temporary(self) -> int:
+        """Bytes of temporary space that it takes: for what is fetched, and for an output until it is uploaded."""
+        fetched = self.nbytes if elsewhere(self.job.source) else 0
+        return fetched + (self.disk if elsewhere(self.job.target) else 0)
+
+    @property
     def traffic(self) -> int:
         """Bytes read and written, those included that the checks read again."""
         return self.nbytes + self.disk * (2 if self.job.checks else 1)
@@ -47,11 +60,11 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """A file system that outputs go to.
+    """A file system that is written to.
 
     Attributes:
         path: a folder on it.
-        needed: bytes that the outputs need.
+        needed: bytes that outputs and temporary files need.
         free: bytes that are free for this user.
     """
 
@@ -66,7 +79,7 @@ class BatchPlan:
 
     Attributes:
         jobs: the largest first; those whose sources cannot be opened are the last.
-        file_systems: those that the outputs go to.
+        file_systems: those that outputs and temporary files go to.
         rate: bytes in a second that the time is estimated with.
     """
 
@@ -97,6 +110,8 @@ class BatchPlan:
     def check_space(self) -> None:
         """Make sure that there is room for all outputs, which appear whole beside what they replace.
 
+        Of what is elsewhere only the temporary files count.
+
         Raises:
             OutputError: a file system has too little; with what is needed and what is there.
         """
@@ -104,7 +119,8 @@ class BatchPlan:
             if system.needed > system.free:
                 raise OutputError(
                     f"{system.path}: the outputs need {system.needed:,} bytes, and {system.free:,} are free",
-                    hint="Free some space, choose another `folder`, or split the manifest.",
+                    hint="Free some space, choose another `folder` (of what is elsewhere: another TMPDIR), or split "
+                    "the manifest.",
                 )
 
     def check_sources(self) -> None:
@@ -148,15 +164,16 @@ def _as_dict(planned: PlannedJob) -> dict[str, Json]:
     }
 
 
-def plan_batch(jobs: Iterable[Job], rate: int = RATE) -> BatchPlan:
+def plan_batch(jobs: Iterable[Job], rate: int = RATE, at_a_time: int | None = None) -> BatchPlan:
     """Open every source, each once and without its data, and say what the batch will take.
 
     A source that cannot be opened is its job's problem and not the batch's. One that is an archive is unpacked, for
-    there is no other way to look into it.
+    there is no other way to look into it; of one that is elsewhere only the size is known.
 
     Args:
         jobs: the jobs.
         rate: bytes in a second that the time is estimated with.
+        at_a_time: jobs that have temporary files on this machine at a time; None: as many as it has cores.
 
     Raises:
         OutputError: a file system cannot say how much of it is free.
@@ -171,16 +188,34 @@ def plan_batch(jobs: Iterable[Job], rate: int = RATE) -> BatchPlan:
         for number, each in zip(numbers, made, strict=True):
             planned[number] = each
     planned.sort(key=lambda each: (each.problem is not None, -each.traffic))
-    return BatchPlan(tuple(planned), _file_systems(planned), rate)
+    return BatchPlan(tuple(planned), _file_systems(planned, at_a_time), rate)
 
 
 def _planned(source: str, asked: Asked, keep_names: bool, jobs: list[Job]) -> list[PlannedJob]:
     """Return the jobs of one source."""
     try:
-        with open_checkpoint(source, asked, model=not keep_names) as opened:
+        with _opened(source, asked, keep_names) as opened:
+            if isinstance(opened, int):
+                return [PlannedJob(job, opened, opened + OVERHEAD) for job in jobs]
             return [PlannedJob(job, _tensor_bytes(opened), _output_bytes(opened, job), opened.family) for job in jobs]
     except (InterlinguaError, OSError) as error:  # OSError: it went away while it was looked at.
         return [PlannedJob(job, problem=str(error)) for job in jobs]
+
+
+@contextmanager
+def _opened(source: str, asked: Asked, keep_names: bool) -> Iterator[Checkpoint | int]:
+    """Yield a source that is opened; of an archive that is elsewhere its size."""
+    uri = elsewhere(source)
+    if uri is None:
+        with open_checkpoint(source, asked, model=not keep_names) as opened:
+            yield opened
+        return
+    with mirrored(uri) as mirror:
+        if is_archive(mirror.path):
+            yield mirror.path.stat().st_size
+            return
+        with open_checkpoint(mirror.path, asked, model=not keep_names) as opened:
+            yield opened
 
 
 def _tensor_bytes(opened: Checkpoint) -> int:
@@ -204,17 +239,26 @@ def _cast_bytes(spec: TensorSpec, dtype: str) -> int:
     return TensorSpec(spec.name, wanted, spec.shape).nbytes
 
 
-def _file_systems(planned: Iterable[PlannedJob]) -> tuple[FileSystem, ...]:
+def _file_systems(planned: Sequence[PlannedJob], at_a_time: int | None) -> tuple[FileSystem, ...]:
     needed: dict[int, int] = {}
     folders: dict[int, Path] = {}
-    for each in planned:
-        folder = _existing(Path(each.job.target).absolute().parent)
+
+    def count(folder: Path, nbytes: int) -> None:
         try:
             device = os.stat(folder).st_dev
         except OSError as error:
             raise output_error(error, folder) from error
         folders.setdefault(device, folder)
-        needed[device] = needed.get(device, 0) + each.disk
+        needed[device] = needed.get(device, 0) + nbytes
+
+    for each in planned:
+        if elsewhere(each.job.target) is None:
+            count(_existing(Path(each.job.target).absolute().parent), each.disk)
+    # Temporary files go with their jobs: at the worst the largest ones run together.
+    count_of_jobs = available_cores() if at_a_time is None else at_a_time
+    temporary = heapq.nlargest(count_of_jobs, (each.temporary for each in planned))
+    if any(temporary):
+        count(Path(tempfile.gettempdir()), sum(temporary))
     return tuple(FileSystem(str(folder), needed[device], _free(folder)) for device, folder in folders.items())
 
 

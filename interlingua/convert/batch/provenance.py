@@ -10,12 +10,14 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from interlingua.convert.batch.digests import file_digest, sums
 from interlingua.convert.batch.jobs import Job
 from interlingua.convert.batch.keys import options_dict
+from interlingua.convert.batch.places import readable
+from interlingua.convert.batch.remote_sources import RemoteSource
 from interlingua.convert.locate import PROVENANCE
 from interlingua.formats.base import create, write_at
 
@@ -37,14 +39,16 @@ class Origin:
         digest: of the source's content.
         fingerprint: of the source's model; None where only the container is converted.
         version: of this program.
+        remote: what its storage said of a source that is elsewhere; None where it is here.
     """
 
     digest: str
     fingerprint: str | None
     version: str
+    remote: RemoteSource | None = None
 
 
-def names(target: Path, *, single_file: bool) -> tuple[str, str]:
+def names(target: PurePath, *, single_file: bool) -> tuple[str, str]:
     """Return what the two files are called: beside a single file, its name comes first."""
     return (f"{target.name}.sha256", f"{target.name}.provenance.json") if single_file else (SUMS, PROVENANCE)
 
@@ -70,7 +74,7 @@ def write_provenance(
     """
     with ThreadPoolExecutor(THREADS) as pool:
         digests = dict(zip(files, pool.map(lambda name: file_digest(folder / name), files), strict=True))
-    listing, document = names(Path(job.target), single_file=single_file)
+    listing, document = names(readable(job.target), single_file=single_file)
     _write(folder / document, json.dumps(_document(job, origin, digests), indent=2, ensure_ascii=False) + "\n")
     digests[document] = file_digest(folder / document)
     _write(folder / listing, sums(digests))
@@ -82,10 +86,19 @@ def _document(job: Job, origin: Origin, digests: dict[str, str]) -> dict[str, An
     return {
         "schema": SCHEMA,
         "tool": {"name": "interlingua", "version": origin.version},
-        "source": {"name": Path(job.source).name, "sha256": origin.digest, "fingerprint": origin.fingerprint},
+        "source": _source(job, origin),
         "options": options_dict(job.options),
         "outputs": {name: digests[name] for name in sorted(digests)},
     }
+
+
+def _source(job: Job, origin: Origin) -> dict[str, Any]:
+    """Return what is said of the source: of one that is elsewhere, whose bytes nobody has hashed, its versions."""
+    name, found = readable(job.source).name, origin.remote
+    if found is None:
+        return {"name": name, "sha256": origin.digest, "fingerprint": origin.fingerprint}
+    versions = {file: found.versions[file] for file in sorted(found.versions)}
+    return {"name": name, "uri": found.uri, "versions": versions, "fingerprint": origin.fingerprint}
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,7 +14,8 @@ SCHEMA = 1
 
 def result_dict(result: JobResult) -> dict[str, Any]:
     """Return a result ready for JSON."""
-    return {**asdict(result), "checks": [asdict(check) for check in result.checks], "outputs": dict(result.outputs)}
+    checks = [asdict(check) for check in result.checks]
+    return {**asdict(result), "checks": checks, "outputs": dict(result.outputs), "versions": dict(result.versions)}
 
 
 def result_from_dict(value: Any) -> JobResult:

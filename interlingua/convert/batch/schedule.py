@@ -28,11 +28,14 @@ from interlingua.convert.batch.digests import (
 from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, Job, JobResult
 from interlingua.convert.batch.keys import job_key
 from interlingua.convert.batch.lock import batch_lock
+from interlingua.convert.batch.places import elsewhere
 from interlingua.convert.batch.processes import ProcessPool
 from interlingua.convert.batch.provenance import was_written_here
+from interlingua.convert.batch.remote_sources import RemoteSource, RemoteSources
 from interlingua.convert.batch.state import BatchState
 from interlingua.convert.batch.workers import Ended, Workers
 from interlingua.convert.commit import clear_remains
+from interlingua.convert.remote.uploads import versions_there
 from interlingua.convert.source import Asked
 from interlingua.errors import FormatError, InterlinguaError, UsageError
 from interlingua.formats.base import output_error
@@ -84,6 +87,7 @@ class Task:
         fingerprint: of the source's model, where it is known already.
         reports: folder for the page of its parity check; None: none.
         version: of this program.
+        source: where the source is read, where that is not as the job names it: on the Hub at a commit.
     """
 
     job: Job
@@ -91,6 +95,7 @@ class Task:
     fingerprint: str | None = None
     reports: str | None = None
     version: str = UNKNOWN
+    source: str | None = None
 
 
 Work: TypeAlias = Callable[[Task], JobResult]
@@ -105,15 +110,16 @@ Prepare: TypeAlias = Callable[[Sequence[Job]], None]
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """What a job reads: its files with their stamps, and what is known of their content."""
+    """What a job reads: its files that are here with their stamps, and what is known of the source's content."""
 
     stamps: Mapping[Path, Stamp]
     digest: str | None = None
     key: str | None = None
+    remote: RemoteSource | None = None
 
     @property
     def nbytes(self) -> int:
-        return sum(found.size for found in self.stamps.values())
+        return sum(found.size for found in self.stamps.values()) + (self.remote.nbytes if self.remote else 0)
 
     @property
     def unchanged(self) -> bool:
@@ -130,11 +136,12 @@ class Wanted:
     Attributes:
         work: carries out a task.
         count: tasks at a time; None: as many as the workers have room for.
-        sources: the files that the jobs read, with their stamps.
+        sources: the files here that the jobs read, with their stamps.
         targets: the paths that they write.
         folder: where the batch's state is, with the lock's file in it.
         lock: the descriptor that holds the lock.
         stopped: set when there is no point any more.
+        schemes: of the URIs that the jobs read and write.
     """
 
     work: Work
@@ -144,6 +151,7 @@ class Wanted:
     folder: Path
     lock: int
     stopped: threading.Event
+    schemes: frozenset[str] = frozenset()
 
 
 Hire: TypeAlias = Callable[[Wanted], Workers[Task, JobResult]]
@@ -199,7 +207,7 @@ def run_batch(
 
         def hired(left: Sequence[Job]) -> Workers[Task, JobResult]:
             wanted = (work, settings.processes, batch.stamps(left), batch.targets(left), folder, lock, stopped)
-            return hire(Wanted(*wanted))
+            return hire(Wanted(*wanted, schemes_of(left)))
 
         return batch.run(prepare, hired)
 
@@ -216,7 +224,7 @@ def refuse_collisions(jobs: Sequence[Job]) -> None:
     """
     for what, values in (
         ("name", [job.name for job in jobs]),
-        ("target", [os.path.abspath(job.target) for job in jobs]),
+        ("target", [job.target if elsewhere(job.target) else os.path.abspath(job.target) for job in jobs]),
     ):
         twice = next((value for value, count in Counter(values).items() if count > 1), None)
         if twice is not None:
@@ -224,8 +232,8 @@ def refuse_collisions(jobs: Sequence[Job]) -> None:
 
 
 def common_folder(jobs: Sequence[Job]) -> Path:
-    """Return the innermost folder that all outputs are in."""
-    parents = [os.path.dirname(os.path.abspath(job.target)) for job in jobs]
+    """Return the innermost folder that all outputs are in that are here; where none is, this process's folder."""
+    parents = [os.path.dirname(os.path.abspath(job.target)) for job in jobs if elsewhere(job.target) is None]
     return Path(os.path.commonpath(parents)) if parents else Path.cwd()
 
 
@@ -296,27 +304,26 @@ class _Batch:
     def targets(self, jobs: Sequence[Job]) -> list[Path]:
         """Return the paths that jobs write; the page of a parity check is one."""
         pages = [Path(self.settings.reports, "page")] if self.settings.reports and _judge(jobs) else []
-        return [*(Path(job.target) for job in jobs), *pages]
+        return [*(Path(job.target) for job in jobs if elsewhere(job.target) is None), *pages]
 
     # -- what is unchanged
 
     def _read_inputs(self) -> dict[str, _Inputs]:
         """Return what each job reads, by its name; content that is not known yet is hashed."""
         sources = _files_of_sources(self.jobs)
-        files = {job.name: sources[_source_of(job)] for job in self.jobs}
+        remote = _remote_sources(self.jobs, self.stopped)
+        files = {job.name: sources.get(_source_of(job), {}) for job in self.jobs}
         golden = [Path(job.golden) for job in self.jobs if job.golden is not None]
         wanted = [path for found in files.values() for path in found.values()]
         stamps = _stamps([*wanted, *golden])
         digests = file_digests([*wanted, *golden], self.state, self.threads, self.stopped)
-        return {job.name: _inputs_of(job, files[job.name], stamps, digests, self.settings.version) for job in self.jobs}
+        known = (stamps, digests, self.settings.version)
+        return {job.name: _inputs_of(job, files[job.name], remote.get(_source_of(job)), *known) for job in self.jobs}
 
     def _skip(self, job: Job) -> bool:
         """Skip a job where doing it again would change nothing; say whether it is skipped."""
-        kept = self.state.job(job.name) if self.settings.resume else None
-        if kept is None or self.inputs[job.name].key != kept.key:
-            return False
-        outputs = {output_parent(job) / name: digest for name, digest in kept.result.outputs.items()}
-        if not outputs or file_digests(outputs, self.state, self.threads, self.stopped) != outputs:
+        kept = self.state.job(kept_as(job)) if self.settings.resume else None
+        if kept is None or self.inputs[job.name].key != kept.key or not self._is_there(job, kept.result):
             return False
         report = kept.result.report if kept.result.report and os.path.isfile(kept.result.report) else None
         if "parity" in job.checks and self.settings.reports is not None and report is None:
@@ -324,6 +331,19 @@ class _Batch:
         checks = tuple(replace(check, seconds=0.0) for check in kept.result.checks)
         self._finish(job, replace(kept.result, status=SKIPPED, checks=checks, seconds=0.0, nbytes=0, report=report))
         return True
+
+    def _is_there(self, job: Job, result: JobResult) -> bool:
+        """Say whether the output of a job is what it was."""
+        uri = elsewhere(job.target)
+        if uri is None:
+            outputs = {output_parent(job) / name: digest for name, digest in result.outputs.items()}
+            return bool(outputs) and file_digests(outputs, self.state, self.threads, self.stopped) == outputs
+        if self.stopped.is_set():
+            raise DigestsStoppedError
+        try:
+            return bool(result.versions) and versions_there(uri, result.outputs) == result.versions
+        except InterlinguaError:
+            return False  # The job will say why, if it fares no better.
 
     # -- what is not
 
@@ -340,7 +360,7 @@ class _Batch:
             unfinished = [task.job for task in workers.tasks]
             workers.end()
             for job in unfinished:
-                clear_remains(Path(job.target), alone=True)
+                clear_remains_of(job)
 
     def _hand_out(self, left: list[Job], workers: Workers[Task, JobResult]) -> None:
         """Give jobs to workers, as far as there is room."""
@@ -365,11 +385,13 @@ class _Batch:
 
     def _task(self, job: Job) -> Task:
         inputs = self.inputs[job.name]
-        # An output that a batch has made is a batch's to make again.
-        if self.state.job(job.name) is not None or was_written_here(Path(job.target)):
+        # An output that a batch has made is a batch's to make again; of one elsewhere its worker finds that out.
+        here = elsewhere(job.target) is None
+        if here and (self.state.job(kept_as(job)) is not None or was_written_here(Path(job.target))):
             job = replace(job, options=replace(job.options, overwrite=True))
         fingerprint = self.state.fingerprint(inputs.digest) if inputs.digest else None
-        return Task(job, inputs.digest, fingerprint, self.settings.reports, self.settings.version)
+        source = inputs.remote.uri if inputs.remote else None
+        return Task(job, inputs.digest, fingerprint, self.settings.reports, self.settings.version, source)
 
     def _take(self, ended: Ended[Task, JobResult]) -> None:
         job = ended.asked.job
@@ -380,7 +402,7 @@ class _Batch:
             return
         if self.stopped.is_set():
             return  # Its process heard the signal, too.
-        clear_remains(Path(job.target), alone=True)
+        clear_remains_of(job)
         text = f"The process that carried it out {ended.death}."
         self._finish(job, JobResult(job.name, FAILED, (CheckResult("convert", False, text),), exit_code=1))
 
@@ -390,12 +412,14 @@ class _Batch:
         if inputs.digest and result.fingerprint:
             self.state.keep_fingerprint(inputs.digest, result.fingerprint)
         if result.status != DONE or inputs.key is None or not inputs.unchanged:
-            if self.state.job(job.name) is not None:
-                self.state.keep_job(NEVER, result)  # Its output is still a batch's, and is not to be relied on.
+            if self.state.job(kept_as(job)) is not None:
+                # Its output is still a batch's, and is not to be relied on.
+                self.state.keep_job(NEVER, result, kept_as(job))
             return
-        for name, digest in result.outputs.items():
-            self.state.keep_digest(stamp(output_parent(job) / name), digest)
-        self.state.keep_job(inputs.key, result)
+        if elsewhere(job.target) is None:
+            for name, digest in result.outputs.items():
+                self.state.keep_digest(stamp(output_parent(job) / name), digest)
+        self.state.keep_job(inputs.key, result, kept_as(job))
 
     def _finish(self, job: Job, result: JobResult) -> None:
         self.failed |= not result.ok
@@ -434,11 +458,29 @@ def _source_of(job: Job) -> _Source:
 def _files_of_sources(jobs: Sequence[Job]) -> dict[_Source, dict[str, Path]]:
     """Return the files of each source, opened once; none where it cannot be opened: its jobs will say why."""
     found: dict[_Source, dict[str, Path]] = {}
-    for source in dict.fromkeys(map(_source_of, jobs)):
+    for source in dict.fromkeys(_source_of(job) for job in jobs if elsewhere(job.source) is None):
         try:
             found[source] = source_files(Path(source[0]), source[1], model=source[2])
         except (InterlinguaError, OSError, ValueError, LookupError):
             found[source] = {}
+    return found
+
+
+def _remote_sources(jobs: Sequence[Job], stopped: threading.Event) -> dict[_Source, RemoteSource]:
+    """Return what is known of each source that is elsewhere; one that cannot be opened is left out.
+
+    Raises:
+        DigestsStoppedError: ``stopped`` was set meanwhile.
+    """
+    sources, found = RemoteSources(stopped), {}
+    for source in dict.fromkeys(map(_source_of, jobs)):
+        uri = elsewhere(source[0])
+        if uri is None:
+            continue
+        try:
+            found[source] = sources.find(uri, source[1], model=source[2])
+        except (InterlinguaError, OSError, ValueError, LookupError):
+            continue  # Its jobs will say why.
     return found
 
 
@@ -453,15 +495,40 @@ def _stamps(paths: Collection[Path]) -> dict[Path, Stamp]:
 
 
 def _inputs_of(
-    job: Job, files: Mapping[str, Path], stamps: Mapping[Path, Stamp], digests: Mapping[Path, str], version: str
+    job: Job,
+    files: Mapping[str, Path],
+    remote: RemoteSource | None,
+    stamps: Mapping[Path, Stamp],
+    digests: Mapping[Path, str],
+    version: str,
 ) -> _Inputs:
     golden = Path(job.golden) if job.golden is not None else None
     paths = [*files.values(), *([golden] if golden else [])]
     known = {path: stamps[path] for path in paths if path in stamps}
-    if not files or any(path not in digests for path in paths):
-        return _Inputs(known)
-    digest = content_digest({name: digests[path] for name, path in files.items()})
-    return _Inputs(known, digest, job_key(job, digest, digests[golden] if golden else None, version))
+    if not (files or remote) or any(path not in digests for path in paths):
+        return _Inputs(known, remote=remote)
+    digest = remote.digest if remote else content_digest({name: digests[path] for name, path in files.items()})
+    return _Inputs(known, digest, job_key(job, digest, digests[golden] if golden else None, version), remote)
+
+
+def schemes_of(jobs: Sequence[Job]) -> frozenset[str]:
+    """Return the schemes of all URIs that jobs read and write."""
+    uris = (elsewhere(place) for job in jobs for place in (job.source, job.target))
+    return frozenset(uri.scheme for uri in uris if uri is not None)
+
+
+def kept_as(job: Job) -> str:
+    """Return what a job is kept as: by its name, and where its output is elsewhere by that.
+
+    The state of such outputs is not beside them, and two manifests may have one for both.
+    """
+    return job.target if elsewhere(job.target) else job.name
+
+
+def clear_remains_of(job: Job) -> None:
+    """Remove what a process that is gone has left beside a job's output, where that is here."""
+    if elsewhere(job.target) is None:
+        clear_remains(Path(job.target), alone=True)
 
 
 def output_parent(job: Job) -> Path:

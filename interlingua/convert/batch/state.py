@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +80,7 @@ class BatchState:
             yield
             self._rows("COMMIT")
         except BaseException:
-            self._connection.rollback()
+            self._roll_back()
             raise
 
     def job(self, name: str) -> Kept | None:
@@ -93,10 +93,10 @@ class BatchState:
         except (ValueError, TypeError, KeyError) as error:
             raise self._damaged(str(error)) from error
 
-    def keep_job(self, key: str, result: JobResult) -> None:
-        """Keep that a job was done."""
+    def keep_job(self, key: str, result: JobResult, name: str | None = None) -> None:
+        """Keep that a job was done, under its name or another one."""
         text = json.dumps(result_dict(result), sort_keys=True)
-        self._rows("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", result.name, key, text)
+        self._rows("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", name or result.name, key, text)
 
     def digest(self, key: Stamp) -> str | None:
         """Return the SHA-256 that is known of a file."""
@@ -134,10 +134,14 @@ class BatchState:
                 raise self._damaged("it holds something else")
             elif version != VERSION:
                 raise self._damaged(f"it is of version {version}, and {VERSION} is read here")
+            self._rows("COMMIT")
         except BaseException:
-            self._connection.rollback()
+            self._roll_back()
             raise
-        self._connection.commit()
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):  # What made it necessary is what is told; the next to open the file undoes it.
+            self._connection.rollback()
 
     def _create(self) -> None:
         for statement in TABLES.split(";"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,12 +35,14 @@ class Mirror:
         uri: what it mirrors.
         path: what the user named, in there.
         shown: that, as messages name it.
+        listed: what the storage said of each of its files.
     """
 
     folder: Path
     uri: str
     path: Path
     shown: str
+    listed: Mapping[Path, RemoteFile]
     _files: dict[Path, LazyFile]
     _close: ExitStack = field(repr=False)
 
@@ -118,7 +120,8 @@ def open_mirror(uri: Uri) -> Mirror:
                 files[folder / file.name] = made
         path = folder / storage.named if storage.named else folder
         shown = f"{storage.uri.rstrip('/')}/{storage.named}" if storage.named else storage.uri
-        return Mirror(folder, storage.uri, path, shown, files, stack.pop_all())
+        listed = {folder / file.name: file for file in found}
+        return Mirror(folder, storage.uri, path, shown, listed, files, stack.pop_all())
 
 
 def _refuse_hostile(files: Collection[RemoteFile], uri: str) -> None:

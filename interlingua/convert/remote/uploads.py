@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,10 +19,14 @@ from interlingua.convert.remote.uris import Uri
 from interlingua.errors import CheckError, FormatError, InterlinguaError, OutputError, UsageError
 from interlingua.formats.base import SourceFile, blocks
 from interlingua.formats.lazy_files import REQUEST
+from interlingua.formats.registry import WEIGHT_SUFFIXES
 
 LAST = (".index.json", INDEX)
 """Endings of files that name the others of a checkpoint of several."""
 
+
+PROVENANCE_ENDINGS = (PROVENANCE, ".provenance.json")
+"""Endings of files in which an output says that a batch has made it: of a folder, and beside a weights file."""
 
 DO_NOT_USE = "Do not use it: remove it, and convert again."
 
@@ -64,8 +68,8 @@ class Upload:
         if names and not single_file and PROVENANCE not in names:
             _refuse_strangers(self.uri)
 
-    def send(self, files: Sequence[str], *, overwrite: bool, verify: bool) -> None:
-        """Upload what was made.
+    def send(self, files: Sequence[str], *, overwrite: bool, verify: bool) -> dict[str, str]:
+        """Upload what was made; return what ``versions_there`` says of it then.
 
         Args:
             files: its files, the weights first.
@@ -80,11 +84,14 @@ class Upload:
         names = sorted(dict.fromkeys(files), key=lambda name: not name.endswith(LAST))
         if folder != self.path:
             names.sort(key=lambda name: name != self.path.name)
+        # What says of an upload whose it is comes first: what a process that is killed leaves is known by it.
+        names.sort(key=lambda name: name.endswith(PROVENANCE_ENDINGS))
         with closing(open_storage(self.uri)) as storage:
             storage.upload(folder, names, overwrite=overwrite)
-        if verify:
-            with closing(open_storage(self.uri)) as storage:
+        with closing(open_storage(self.uri)) as storage:
+            if verify:
                 self._compare(storage, folder, names)
+            return _versions(storage, storage.files(), self.uri, names)
 
     def _compare(self, storage: Storage, folder: Path, names: Sequence[str]) -> None:
         there = {file.name: file for file in storage.files()}
@@ -95,6 +102,57 @@ class Upload:
                     same = theirs.size == ours.size and _same(pool, storage, theirs, ours)
                 if not same:
                     raise CheckError(f"{self.uri}: {name}, read back, is not what was uploaded.", hint=DO_NOT_USE)
+
+
+def versions_there(uri: Uri, names: Collection[str]) -> dict[str, str]:
+    """Return what is at a place: path in the folder -> size and version, as one text.
+
+    Of a folder that is every file, so that one more is seen; of a URI that names a weights file only those of
+    ``names``, for others beside it are somebody else's, as are the files that describe a repository on the Hub.
+    Where a storage knows no versions the result is empty, as where nothing is there.
+
+    Raises:
+        FormatError: the storage cannot be reached, or access is refused.
+    """
+    with closing(open_storage(uri)) as storage:
+        try:
+            return _versions(storage, storage.files(), uri, names)
+        except NotThereError:
+            return {}
+
+
+def _versions(storage: Storage, files: Sequence[RemoteFile], uri: Uri, names: Collection[str]) -> dict[str, str]:
+    single = bool(storage.named) or uri.name.endswith(tuple(WEIGHT_SUFFIXES))
+    others = _describing(uri)
+    counted = [file for file in files if file.name in names or not (single or file.name in others)]
+    if any(file.version is None for file in counted):
+        return {}
+    return {file.name: f"{file.size} {file.version}" for file in counted}
+
+
+def _describing(uri: Uri) -> Collection[str]:
+    """Return the names of files that are at a place, and are no output's."""
+    if uri.scheme != "hf":
+        return ()
+    from interlingua.convert.remote.hub_upload import THE_REPOSITORYS_OWN
+
+    return THE_REPOSITORYS_OWN
+
+
+def was_uploaded_here(uri: Uri) -> bool:
+    """Say whether an output of a batch is there, or what an upload that was cut short has left of one.
+
+    Raises:
+        OutputError: the storage cannot be reached, or access is refused.
+    """
+    with closing(open_storage(uri)) as storage:
+        try:
+            names = {file.name for file in storage.files()}
+        except NotThereError:
+            return False
+        except FormatError as error:
+            raise OutputError(error.message, hint=error.hint) from error
+    return PROVENANCE in names or f"{uri.name}{PROVENANCE_ENDINGS[1]}" in names
 
 
 def _same(pool: ThreadPoolExecutor, storage: Storage, theirs: RemoteFile, ours: SourceFile) -> bool:

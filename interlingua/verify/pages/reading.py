@@ -193,7 +193,8 @@ def about(side: Side) -> Iterator[str]:
         yield "did not run to its end"
     elif side.reference:
         who = "" if side.third_party else " (written here)"
-        yield f"{side.reference} {side.version}{who} on {side.framework}, {side.device}, {side.dtype}"
+        ran = " ".join(filter(None, (side.reference, side.version)))
+        yield f"{ran}{who} on {side.framework}, {side.device}, {side.dtype}"
     if side.settings:
         yield ", ".join(f"{key} {value}" for key, value in side.settings.items())
 

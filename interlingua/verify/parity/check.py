@@ -21,7 +21,7 @@ from interlingua.verify.parity.batch import ROWS, SEED, Batch, hard_batch, longe
 from interlingua.verify.parity.comparison import Subject, against_oracle, agreement
 from interlingua.verify.parity.diagnosis import diagnose
 from interlingua.verify.parity.judgement import judge
-from interlingua.verify.parity.outcome import Cause, Outcome, Side, Thresholds, Tokens, WeightsGate
+from interlingua.verify.parity.outcome import Cause, Gap, Outcome, Side, Thresholds, Tokens, WeightsGate
 from interlingua.verify.parity.runs import Runs, Settings, run_sides
 from interlingua.verify.parity.shares import shares
 from interlingua.verify.parity.side import Opened, expected, open_side
@@ -124,7 +124,7 @@ def check_against(a: str | os.PathLike[str], file: Path, options: Options) -> Ou
         subjects = runs.subjects(share=True)
         get = subjects[0].get if subjects else ours.tensor
         theirs = Subject("B", saved.activations, get, saved.model)
-        gaps = against_oracle((*subjects, theirs), saved.batches, Arithmetic(saved.side.dtype))
+        gaps = _gaps_of_both(subjects, theirs, saved, options)
         outcome = Outcome(
             verdict="",
             reasons=(),
@@ -141,6 +141,16 @@ def check_against(a: str | os.PathLike[str], file: Path, options: Options) -> Ou
         judged = judge(outcome)
         found = diagnose(judged, {"A": ours}, (*subjects, theirs), saved.batches)
         return replace(judged, causes=found, seconds=time.monotonic() - started)
+
+
+def _gaps_of_both(
+    ours: Sequence[Subject], theirs: Subject, saved: Saved, options: Options
+) -> dict[str, tuple[Gap, ...]]:
+    """Hold A and kept activations against the oracle, each with the noise of the element type that it was run in."""
+    mine, kept = Arithmetic(options.settings.dtype), Arithmetic(saved.side.dtype)
+    if mine == kept:
+        return against_oracle((*ours, theirs), saved.batches, mine)
+    return against_oracle(ours, saved.batches, mine) | against_oracle((theirs,), saved.batches, kept)
 
 
 def check_one(a: str | os.PathLike[str], options: Options) -> Outcome:

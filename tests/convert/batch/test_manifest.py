@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlingua.convert.batch.jobs import Job
-from interlingua.convert.batch.manifest import jobs_of, load_manifest, output_folder
+from interlingua.convert.batch.manifest import jobs_of, load_manifest, state_folder
 from interlingua.convert.conversion import Options
 from interlingua.convert.source import Asked
 from interlingua.errors import FormatError, InterlinguaError, UsageError
@@ -235,7 +235,7 @@ jobs: [{source: "${root}/a", to: "${to}"}]
     manifest = load_manifest(write(tmp_path, text))
     (job,) = jobs_of(manifest, {"force": "true", "to": "uer"})
     assert (job.source, job.options) == (str(tmp_path / "models" / "a"), Options(to="uer", overwrite=True))
-    assert output_folder(manifest, {"root": "x"}) == tmp_path / "x-out"
+    assert state_folder(manifest, {"root": "x"}) == tmp_path / "x-out"
     with pytest.raises(UsageError, match=r"zoo\.yaml:4: jobs\[0\]\.to: there is no dialect 'her'"):
         jobs_of(manifest, {"to": "her"})
     with pytest.raises(UsageError, match=r"zoo\.yaml:4: jobs\[0\]\.to: there is no dialect '\$\{to\}'"):
@@ -315,7 +315,7 @@ def test_an_error_of_form_names_file_line_and_key(tmp_path: Path, text: str, wor
         (entry("source: a"), ":3: jobs[0]: nothing says what to convert to"),
         (entry("source: a\nto: [hf, hf]"), ":4: jobs[0].to[1]: names 'hf' twice"),
         (entry("source: x*\nto: hf"), ":3: jobs[0].source: 'x*' matches nothing"),
-        (entry("source: s3://a/b\nto: hf"), ":3: jobs[0].source: 's3://a/b' is an address"),
+        (entry("source: ftp://a/b\nto: hf"), ":3: jobs[0].source: ftp:// is nowhere that is known here"),
         (entry("source: a\nto: hf\ncontainer: npz"), ":5: jobs[0].container: hf does not read npz"),
         (entry("source: a\nto: hf\nname: ../x"), ":5: jobs[0].name: the name '../x' leads out of its folder"),
         (entry("source: a\nto: hf\nname: '{stm}'"), ":5: jobs[0].name: {stm} stands for nothing. Did you mean 'stem'"),

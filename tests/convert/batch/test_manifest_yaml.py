@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlingua.convert.batch.manifest_yaml import MAX_MANIFEST, Document, read_yaml, spelled, suggestion
-from interlingua.errors import FormatError, InterlinguaError, UsageError
+from interlingua.convert.batch.manifest_yaml import MAX_MANIFEST, Document, read_yaml, spelled
+from interlingua.errors import FormatError, InterlinguaError, UsageError, suggestion
 
 
 def read(folder: Path, text: str | bytes) -> Document:

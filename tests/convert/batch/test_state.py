@@ -46,16 +46,21 @@ def test_a_digest_is_of_one_stamp(tmp_path: Path, field: str) -> None:
         assert state.digest(replace(KEY, **{field: 3})) is None
 
 
+def interrupted(state: BatchState) -> None:
+    with state.together():
+        state.keep_digest(KEY, "e")
+        state.keep_fingerprint("s", "f")
+        raise KeyboardInterrupt
+
+
 def test_what_is_kept_together_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     with BatchState(tmp_path) as state:
         with state.together():
             state.keep_digest(KEY, "d")
             state.keep_job("key", RESULT)
         assert state.digest(KEY) == "d"
-        with pytest.raises(KeyboardInterrupt), state.together():
-            state.keep_digest(KEY, "e")
-            state.keep_fingerprint("s", "f")
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(state)
     with BatchState(tmp_path) as state:
         assert (state.digest(KEY), state.fingerprint("s")) == ("d", None)
 

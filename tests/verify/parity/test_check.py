@@ -368,3 +368,13 @@ def test_activations_kept_in_fewer_bits_are_held_to_their_own_noise(model: Path,
     assert outcome.verdict == SAME, outcome.reasons
     assert outcome.b.dtype == "bfloat16"
     assert max(gap.noise_rms for gap in outcome.b.gaps) > 1e-3
+
+
+def test_each_side_is_held_to_the_noise_of_the_type_that_it_was_run_in(model: Path, tmp_path: Path) -> None:
+    narrow = quick(settings=Settings(launch=InProcess(), third_party=False, dtype="bfloat16"))
+    check_one(model, replace(narrow, save=tmp_path / "kept"))
+    outcome = check_against(model, tmp_path / "kept", quick())
+    assert (outcome.a.dtype, outcome.b.dtype) == ("float32", "bfloat16")
+    assert max(gap.noise_rms for gap in outcome.a.gaps) < 1e-5
+    assert max(gap.noise_rms for gap in outcome.b.gaps) > 1e-3
+    assert outcome.verdict == SAME, outcome.reasons

@@ -1,0 +1,49 @@
+"""``interlingua diff``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from interlingua.cli.choices import PLACE
+from interlingua.cli.failures import failures
+from interlingua.cli.options import HELP
+from interlingua.cli.terminal import open_console, print_json
+
+
+@click.command(context_settings=HELP, short_help="Compare two checkpoints, tensor by tensor.")
+@click.argument("a", type=PLACE)
+@click.argument("b", type=PLACE)
+@click.option("--atol", type=float, help="Greatest absolute difference that counts as the same (default: none).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@failures
+def diff(a: str, b: str, atol: float | None, as_json: bool, quiet: bool) -> None:
+    """Compare the checkpoints A and B tensor by tensor, across dialects. Exit code 1 where they differ."""
+    from interlingua.convert.source import open_checkpoint
+    from interlingua.verify.difference import compare
+
+    with open_checkpoint(a) as left, open_checkpoint(b) as right:
+        comparison = compare(left, right, atol=atol)
+    if as_json:
+        rows = [
+            {
+                "name": x.name,
+                "what": x.what,
+                "detail": x.detail,
+                "greatest": _finite(x.greatest),
+                "differing": x.differing,
+            }
+            for x in comparison.differences
+        ]
+        print_json({"a": a, "b": b, "same": comparison.same, "compared": comparison.compared, "differences": rows})
+    elif not quiet:
+        from interlingua.verify.report import show_comparison
+
+        show_comparison(open_console(), comparison)
+    sys.exit(0 if comparison.same else 1)
+
+
+def _finite(value: float | None) -> float | str | None:
+    return value if value is None or abs(value) < float("inf") else str(value)

@@ -1,0 +1,136 @@
+"""Bars on standard error that say how far a command is; nothing where that is no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from interlingua.cli.terminal import has_live_display, open_console
+from interlingua.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from interlingua.convert.batch.jobs import Job, JobResult
+
+
+class WritingProgress:
+    """A bar on standard error with bytes, rate and memory; nothing where that is no terminal."""
+
+    def __init__(self, silent: bool) -> None:
+        self.shown = not silent and has_live_display()
+        self.bar: Any = None
+
+    def start(self, total: int) -> None:
+        """Show the bar."""
+        if not self.shown:
+            return
+        from rich import progress
+
+        console = open_console(err=True)
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(_bar_width(console.width, 50)),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("{task.fields[memory]}"),
+            console=console,
+            transient=True,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task("writing", total=total, memory=_memory())
+
+    def advance(self, count: int) -> None:
+        """Move the bar by a number of bytes."""
+        if self.bar is not None:
+            self.bar.update(self.task, advance=count, memory=_memory())
+            if self.bar.finished:  # The disk, the check and an upload have yet to do their part.
+                self.bar.update(self.task, description="finishing")
+
+    def __enter__(self) -> WritingProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _bar_width(columns: int, others: int) -> int:
+    """Return how wide a bar may be beside other figures, in characters."""
+    return max(4, min(40, columns - others))
+
+
+def _memory() -> str:
+    """Return the peak of resident memory so far."""
+    import resource
+
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB"
+
+
+RECENT = 600.0
+"""Seconds over which the rate of a batch is taken: jobs end seldom."""
+
+
+def shortened(text: str, most: int) -> str:
+    """Return the text, or its beginning, in so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+class BatchProgress:
+    """A bar on standard error with the jobs that are done and those that run; nothing where that is no terminal.
+
+    Jobs count by their bytes, once those are known: what is left is done at the rate of the last minutes.
+    """
+
+    def __init__(self, total: int, silent: bool) -> None:
+        self.total = total
+        self.over = 0
+        self.weights: Mapping[str, int] = {}
+        self.running: dict[str, None] = {}
+        self.bar: Any = None
+        if not silent and has_live_display():
+            from rich import progress
+
+            console = open_console(err=True)
+            self.names = max(12, console.width - 58)
+            self.bar = progress.Progress(
+                progress.TextColumn("{task.fields[jobs]}"),
+                progress.BarColumn(_bar_width(console.width, 50)),
+                progress.TimeElapsedColumn(),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.description}", markup=False),
+                console=console,
+                transient=True,
+                speed_estimate_period=RECENT,
+            )
+            self.task = self.bar.add_task("", total=total, jobs=self._jobs())
+
+    def weigh(self, nbytes: Mapping[str, int]) -> None:
+        """Count each job that is yet to run by its bytes: name -> how many."""
+        self.weights = {name: max(1, count) for name, count in nbytes.items()}
+        if self.bar is not None:
+            self.bar.reset(self.task, total=sum(self.weights.values()), jobs=self._jobs())
+
+    def tell(self, job: Job, result: JobResult | None) -> None:
+        """Show that a job has started, or is over."""
+        if result is None:
+            self.running[job.name] = None
+        else:
+            self.running.pop(job.name, None)
+            self.over += 1
+        if self.bar is not None:
+            done = 0 if result is None else self.weights.get(job.name, 0 if self.weights else 1)
+            names = shortened(", ".join(map(printable, self.running)), self.names)
+            self.bar.update(self.task, advance=done, description=names, jobs=self._jobs())
+
+    def _jobs(self) -> str:
+        return f"{self.over}/{self.total} jobs"
+
+    def __enter__(self) -> BatchProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
