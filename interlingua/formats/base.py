@@ -182,12 +182,15 @@ class SourceFile:
         if self.lazy is not None:
             return  # A file that is filled while it is read; that what is elsewhere stays the same is seen there.
         try:
-            stamp = Stamp.of(os.fstat(fd))
+            status = os.fstat(fd)
         except OSError as error:
             raise self._unreadable(error) from error
-        if stamp.size < self.size:
-            raise self._shrunk(stamp.size)
-        if stamp != self.stamp:
+        # A descriptor stays with its device and inode: of a stamp only these two can differ.
+        if status.st_mtime_ns == self.stamp.modified and status.st_size == self.size:
+            return
+        if status.st_size < self.size:
+            raise self._shrunk(status.st_size)
+        if Stamp.of(status) != self.stamp:
             raise FormatError("was changed while it was read", path=self.path, hint=CHANGED)
 
     @contextlib.contextmanager
