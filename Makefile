@@ -9,6 +9,9 @@ VENV_OWNERS := .venv-owners
 BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
+# Tests of whole programs, servers and clusters, which `make test` runs: no other NumPy would change what they see.
+PROGRAMS := $(addprefix tests/,faults convert/remote convert/batch/test_dask_workers.py convert/batch/test_remote.py \
+	test_benchmarks.py test_ci.py test_tutorials.py test_zoo.py)
 SETUP := pyproject.toml constraints.txt
 DEMO := .demo
 RELEASE := build/release
@@ -33,7 +36,7 @@ test: $(VENV)/supported lint $(VENV)/all ## lint, type check, and run the whole 
 .PHONY: test-core
 test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest NumPy
 	@$(VENV_NUMPY2)/bin/python -m benchmarks.minilm $(DEMO)
-	$(VENV_NUMPY2)/bin/python $(PYTEST)
+	$(VENV_NUMPY2)/bin/python $(PYTEST) $(addprefix --ignore=,$(PROGRAMS))
 
 .PHONY: test-owners
 test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own model classes, in an environment of their own

@@ -182,7 +182,7 @@ def command_line_page() -> str:
 
 def command_section(name: str, command: click.Command, own_name: str | None) -> str:
     """Return the section on one command."""
-    context = click.Context(command, info_name=f"interlingua {name}")
+    context = click.Context(command, info_name=f"interlingua {name}", **command.context_settings)
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
     also = f"\n`{own_name}` is the same command.\n" if own_name else ""
     options = (parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option))
@@ -196,7 +196,8 @@ def command_section(name: str, command: click.Command, own_name: str | None) -> 
 def exit_codes() -> Iterable[tuple[str, str]]:
     """Yield (exit code, meaning)."""
     yield "0", "Done, and true."
-    for kind in sorted(InterlinguaError.__subclasses__(), key=lambda kind: kind.exit_code):
+    kinds = [kind for kind in InterlinguaError.__subclasses__() if kind.__module__ == InterlinguaError.__module__]
+    for kind in sorted(kinds, key=lambda kind: kind.exit_code):
         yield str(kind.exit_code), re.split(r"[;.]", inspect.getdoc(kind) or "")[0] + "."
     yield str(cli.BUG), "A fault of interlingua itself."
     yield str(cli.INTERRUPTED), "Interrupted: the output is there whole, or not at all."

@@ -157,8 +157,8 @@ def test_what_does_not_fit_on_the_disk_is_sparse_or_left_out(
         monkeypatch.setattr(growth.shutil, "disk_usage", lambda folder, usage=usage: type("U", (), {"free": usage[2]}))
         found.append(growth.room(SMALL, setting.folder))
     assert found == [False, True, True, None]
-    *_, text = page.grown(setting, (), [1e6])
-    assert "- 1e+06 GB: it and one output do not fit on the disk." in text
+    *_, text = page.grown(setting, (), [1.0])
+    assert "- 1 GB: it and one output do not fit on the disk." in text
 
 
 def test_growth_is_held_against_the_smallest(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_every_command_on_a_page_has_the_options_that_it_is_shown_with(page: Pat
         assert name in commands
         options = {
             option
-            for parameter in commands[name].get_params(click.Context(commands[name]))
+            for parameter in commands[name].get_params(click.Context(commands[name], **commands[name].context_settings))
             for option in (*parameter.opts, *parameter.secondary_opts)
         }
         shown = re.split(r"\s(?:[|;]|&&|\d?>)\s|\)", rest)[0]

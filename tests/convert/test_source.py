@@ -252,7 +252,7 @@ def test_the_dialect_asked_for_is_the_only_one(tmp_path: Path) -> None:
 
 def test_the_family_asked_for_has_to_be_one(tmp_path: Path) -> None:
     folder = write_hf(tmp_path, hf(MODEL), hf_config(model_type="roformer"))
-    with pytest.raises(UsageError, match=r"There is no family .bort.\. There are: bert"):
+    with pytest.raises(UsageError, match=r"There is no family .bort.\. Did you mean .bert."):
         opened(folder, family="bort")
     with opened(folder) as found, pytest.raises(MappingError, match="model_type"):
         _ = found.completed

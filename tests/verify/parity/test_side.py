@@ -110,7 +110,8 @@ def test_what_a_systems_configuration_says_goes_before_what_the_model_wants(fold
 
 def test_a_conversion_is_expected_to_say_what_it_says(folder: Path) -> None:
     for family, to in (("bert", "uer"), ("bert", "paddle"), ("ernie", "paddle"), ("albert", "hf"), ("nezha", "hf")):
-        with opened(folder / f"{family}-source") as source, opened(model_in(folder, family, to)) as target:
+        converted = model_in(folder, family, to)  # Makes the source, too.
+        with opened(folder / f"{family}-source") as source, opened(converted) as target:
             wanted, found = expected(source, target), target.config.as_dict()
             assert {key: found.get(key) for key in wanted} == wanted
             assert {"hidden_act", "layer_norm_eps", "num_attention_heads"} <= set(wanted)
