@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Server, start
+from tests.faults.harness import Scene, Server, start
+from tests.faults.scenes import READINGS, build
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +42,9 @@ def server(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     if found.process.stdout is not None:
         found.process.stdout.close()
     assert list((found.folder / "tmp").iterdir()) == []
+
+
+@pytest.fixture(scope="module", params=READINGS)
+def reading(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A command that reads and writes nothing."""
+    return build(READINGS[request.param], server, tmp_path_factory.mktemp("scene"))

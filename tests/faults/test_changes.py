@@ -11,7 +11,7 @@ import pytest
 
 from interlingua.formats.registry import CONTAINERS
 from tests.faults.harness import LAST, TRANSFERS, Fault, Scene, Server, check_message, remains, restore, tree
-from tests.faults.scenes import CONVERSIONS, READINGS, WRITTEN, arrays, build, content_of, file_of
+from tests.faults.scenes import CONVERSIONS, WRITTEN, arrays, build, content_of, file_of
 
 CHANGES = ("shrink", "grow", "change", "vanish")
 
@@ -21,11 +21,6 @@ SCENES = ("folder", "file over an older one", "unchecked copy", "cast", "from a 
 @pytest.fixture(scope="module", params=SCENES)
 def conversion(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return build(CONVERSIONS[request.param], server, tmp_path_factory.mktemp("scene"))
-
-
-@pytest.fixture(scope="module", params=READINGS)
-def reading(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    return build(READINGS[request.param], server, tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture(scope="module", params=WRITTEN)

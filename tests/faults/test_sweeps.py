@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import TRANSFERS, WRITES, Fault, Run, Scene, Server, Tree, check_message, remains, tree
-from tests.faults.scenes import CONVERSIONS, READINGS, WRITTEN, build, container_scene
+from tests.faults.scenes import CONVERSIONS, WRITTEN, build, container_scene
 
 ERRORS = {
     "transfer": Fault(WRITES, number="EIO"),
@@ -66,11 +66,6 @@ def hold(scene: Scene, run: Run, fault: Fault, codes: tuple[int, ...], whole: tu
 @pytest.fixture(scope="module", params=CONVERSIONS)
 def conversion(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return build(CONVERSIONS[request.param], server, tmp_path_factory.mktemp("scene"))
-
-
-@pytest.fixture(scope="module", params=READINGS)
-def reading(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    return build(READINGS[request.param], server, tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture(scope="module", params=WRITTEN)

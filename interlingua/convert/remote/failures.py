@@ -50,7 +50,7 @@ def reach(action: Callable[[], T], place: str, scheme: str) -> T:
     def once() -> T:
         try:
             return action()
-        except Exception as error:
+        except Exception as error:  # Each system's client has errors of its own, with no base in common.
             if is_transient(error):
                 raise TransientError(said(error)) from error
             raise
@@ -63,6 +63,8 @@ def reach(action: Callable[[], T], place: str, scheme: str) -> T:
         raise FormatError(
             f"cannot be reached: {error} ({attempts} attempts)", path=place, hint="Try again later."
         ) from error
+    except (AttributeError, NameError, AssertionError):
+        raise  # A fault of this program, which is not to look like one of the network.
     except Exception as error:
         raise explained(error, place, scheme) from error
 

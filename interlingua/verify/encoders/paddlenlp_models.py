@@ -221,7 +221,7 @@ def _run_all(
         for name, batch in batches.items():
             try:
                 found = _forward(request, kind, model, batch)
-            except Exception as error:
+            except Exception as error:  # Of an element type without a kernel Paddle raises many things.
                 if request.dtype == "float32":
                     raise
                 raise UnavailableError(f"{type(model).__name__} does not run in {request.dtype}: {error}") from error

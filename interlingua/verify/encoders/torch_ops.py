@@ -78,7 +78,7 @@ def _load_file(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # Of damage and of what it does not allow, torch raises what it meets.
         raise UnavailableError(f"torch.load(weights_only=True) does not read {path.name}: {error}"[:300]) from error
     return _flatten(loaded)
 

@@ -52,7 +52,7 @@ def _answer(request: Request) -> dict[str, Any]:
         except ImportError as error:
             refused.append((name, f"{type(error).__name__}: {error}"))
             continue
-        except Exception as error:
+        except Exception as error:  # What a framework raises is the side's result, trace included.
             return {
                 "error": f"{name}: {type(error).__name__}: {error}",
                 "trace": traceback.format_exc()[-4000:],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from interlingua.convert.documents import read_object
 from interlingua.convert.source import Checkpoint
+from interlingua.errors import InterlinguaError
 from interlingua.mappings.config import Json
 from interlingua.verify.text.tokenizer import NoTokenizerError
 
@@ -119,7 +120,7 @@ def _read(path: Path) -> Mapping[str, Json]:
         return {}
     try:
         return read_object(path)
-    except Exception as error:
+    except InterlinguaError as error:
         raise NoTokenizerError(str(error)) from error
 
 

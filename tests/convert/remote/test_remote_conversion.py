@@ -182,10 +182,10 @@ def test_a_destination_that_is_taken_is_refused_before_any_work(s3: S3Server, be
 
 
 def test_somebodys_work_is_not_replaced(s3: S3Server, bert: Path) -> None:
-    system().pipe_file("zoo/work/report.txt", b"months of it")
-    with pytest.raises(OutputError, match="s3://zoo/work: is not replaced, since it is not one checkpoint"):
-        interlingua.convert(bert, "s3://zoo/work", to="hf", overwrite=True)
-    assert s3.held() == {"work/report.txt"}
+    system().pipe_file("zoo/thesis/report.txt", b"months of it")
+    with pytest.raises(OutputError, match="s3://zoo/thesis: is not replaced, since it is not one checkpoint"):
+        interlingua.convert(bert, "s3://zoo/thesis", to="hf", overwrite=True)
+    assert s3.held() == {"thesis/report.txt"}
 
 
 @pytest.mark.parametrize("target", ["s3://zoo/a/bert", "s3://zoo/a", "s3://zoo/a/bert/model.safetensors"])
