@@ -137,7 +137,7 @@ def _show_batch_plan(jobs: tuple[Job, ...], options: dict[str, Any]) -> None:
     if options["as_json"]:
         print_json(plan.as_dict())
     elif not options["quiet"]:
-        from interlingua.verify.report import show_batch_plan
+        from interlingua.verify.batch_report import show_batch_plan
 
         show_batch_plan(open_console(), plan)
     plan.check_space()
@@ -168,6 +168,6 @@ def _report_batch(
 
         print_json(batch_dict(results))
     elif not options["quiet"]:
-        from interlingua.verify.report import show_batch
+        from interlingua.verify.batch_report import show_batch
 
         show_batch(open_console(), results, seconds)

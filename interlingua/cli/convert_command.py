@@ -14,7 +14,7 @@ from interlingua.cli.failures import failures
 from interlingua.cli.options import HELP, asked_of, source_options
 from interlingua.cli.parity_command import show_parity
 from interlingua.cli.progress import WritingProgress
-from interlingua.cli.terminal import open_console, print_json, working
+from interlingua.cli.terminal import open_console, print_json, say, working
 from interlingua.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -105,11 +105,7 @@ def convert(src: str, dst: str, **options: Any) -> None:
 
         def announce(plan: Plan) -> None:
             if not silent:
-                from interlingua.verify.report import show_plan, show_summary
-
-                (show_plan if options["dry_run"] else show_summary)(open_console(), plan)
-                if options["dry_run"] and "://" in dst:
-                    click.echo(f"\nwould be uploaded to {printable(dst)}")
+                _announce(plan, dst, options["dry_run"])
             if not options["dry_run"]:
                 progress.start(plan.nbytes)
 
@@ -130,12 +126,23 @@ def convert(src: str, dst: str, **options: Any) -> None:
         found = {"parity": outcome.as_dict()} if outcome else {}
         print_json({**result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost, **found})
     elif result.path is not None and not silent:
-        from interlingua.verify.report import show_result
+        from interlingua.verify.report import sentences_of
 
-        show_result(open_console(), result, seconds)
+        say(sentences_of(result, seconds))
         if outcome is not None:
             show_parity(outcome, {**options, "report": None, "verbose": False})
     sys.exit(outcome.exit_code() if outcome else 0)
+
+
+def _announce(plan: Plan, dst: str, dry_run: bool) -> None:
+    """Print what a conversion will do: all of it, where nothing else is asked for."""
+    from interlingua.verify.report import show_steps, summary
+
+    say(summary(plan))
+    if dry_run:
+        show_steps(open_console(), plan)
+        if "://" in dst:
+            click.echo(f"\nwould be uploaded to {printable(dst)}")
 
 
 def _refuse_memory(dst: str) -> None:

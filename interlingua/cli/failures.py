@@ -43,7 +43,7 @@ def failures(function: Callable[..., Any]) -> Callable[..., Any]:
             if debug or isinstance(error, BrokenPipeError):
                 raise
             message, code = _explain(error)
-            click.echo(paragraph(f"interlingua: {printable(message, MOST)}"), err=True)
+            click.echo(paragraph(f"interlingua: {printable(message, MOST)}", sys.stderr), err=True)
             sys.exit(code)
 
     return guarded

@@ -6,13 +6,16 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from interlingua.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def open_console(*, err: bool = False) -> Console:
@@ -46,9 +49,18 @@ def wants_styles(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb" and os.environ.get("CLICOLOR") != "0"
 
 
-def paragraph(text: str) -> str:
-    """Return a message for standard error: a terminal breaks its lines between words, and never inside a path."""
-    if not sys.stderr.isatty():
+def say(parts: Iterable[str | Table]) -> None:
+    """Print sentences and tables on standard output; no name out of a file can do anything there."""
+    for part in parts:
+        if isinstance(part, str):
+            click.echo(paragraph(printable(part), sys.stdout))
+        else:
+            open_console().print(part)
+
+
+def paragraph(text: str, stream: TextIO) -> str:
+    """Return a message for a stream: on a terminal, lines break between words, and never inside a path."""
+    if not stream.isatty():
         return text
     import shutil
     import textwrap

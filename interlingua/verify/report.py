@@ -1,16 +1,14 @@
-"""What the commands print for people: tables that fold layers, and short paragraphs."""
+"""What the commands print for people: tables that fold layers, and short paragraphs.
+
+Rich draws the tables. It takes a tenth of the time of a short command to load, so sentences do without it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, JobResult
-from interlingua.convert.batch.plan import BatchPlan
 from interlingua.convert.conversion import Result
 from interlingua.convert.plan import Plan, Step
 from interlingua.errors import counted, printable
@@ -18,14 +16,23 @@ from interlingua.mappings.config import Json
 from interlingua.mappings.schema import LAYER
 from interlingua.verify.difference import Comparison
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
 
 def shown(value: str, style: str = "") -> Text:
     """Return text for a terminal, in which no name out of a file can do anything."""
+    from rich.text import Text
+
     return Text(printable(value), style)
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table without frames."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -34,6 +41,8 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def facts_grid() -> Table:
     """Return an empty grid of names and values, in which a value too long for a line goes on in the next."""
+    from rich.table import Table
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -85,9 +94,8 @@ def count(parameters: int) -> str:
     return f"{parameters / 1e9:.2f}B"
 
 
-def show_plan(console: Console, plan: Plan) -> None:
-    """Print everything that a conversion will do."""
-    show_summary(console, plan)
+def show_steps(console: Console, plan: Plan) -> None:
+    """Print which tensor becomes which, file by file."""
     for output in plan.outputs:
         console.print()
         console.print(shown(f"{output.path}  ({output.container}, {size(output.nbytes)})", style="bold"))
@@ -95,18 +103,18 @@ def show_plan(console: Console, plan: Plan) -> None:
             continue
         rows = folded(_step_row(step) for step in output.steps)
         rows += folded((owner, tied, "", "", "tie") for tied, owner in output.ties.items())
-        _show_steps(console, rows)
+        _show_tensors(console, rows)
     for text in plan.texts:
         console.print()
         console.print(shown(f"{text.path}  (text)", style="bold"))
 
 
-def _show_steps(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
+def _show_tensors(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
     """Print where each tensor goes: a line for each, or three where names do not fit beside each other."""
     table = plain_table("from", "to", "dtype", "shape", "operation")
     for row in rows:
         table.add_row(*map(shown, row))
-    if _fits(console, table):
+    if fits(console, table):
         console.print(table)
         return
     for source, target, *rest in rows:
@@ -115,7 +123,7 @@ def _show_steps(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
         console.print(shown(f"     {'  '.join(filter(None, rest))}"))
 
 
-def _fits(console: Console, table: Table) -> bool:
+def fits(console: Console, table: Table) -> bool:
     """Say whether a table of long names can be read here: its lines are whole, or there is room to fold them in."""
     whole = console.measure(table, options=console.options.update(width=10_000)).maximum
     return console.width >= min(whole, WIDE)
@@ -131,27 +139,27 @@ def _step_row(step: Step) -> tuple[str, ...]:
     return (sources, step.target.name, step.target.dtype.name, shape, step.operation)
 
 
-def show_summary(console: Console, plan: Plan) -> None:
-    """Print what was found and what will be done, in a few lines."""
+def summary(plan: Plan) -> Iterator[str | Table]:
+    """Return what was found and what will be done, in a few sentences, with a table of what has no place."""
     weights = [output for output in plan.outputs if output.container == plan.container]
     tensors = sum(len(output.steps) for output in weights if not _is_residue(output.path))
     heads = ", ".join(head.replace("_", " ") for head in plan.heads) or "no heads"
     what = f"{plan.family} in {plan.origin} ({heads})" if plan.family else "tensors under their own names"
     goal = f"{plan.target} ({plan.container})" if plan.target else plan.container
-    console.print(shown(f"{plan.source}: {what} -> {goal}, {counted(tensors, 'tensor')}, {size(plan.nbytes)}"))
+    yield f"{plan.source}: {what} -> {goal}, {counted(tensors, 'tensor')}, {size(plan.nbytes)}"
     if plan.residue:
         done = "kept in interlingua.residue.safetensors" if plan.keeps_residue else "left out"
+        has, are = ("has", "is") if len(plan.residue) == 1 else ("have", "are")
+        yield f"{counted(len(plan.residue), 'thing')} {has} no place in the target, and {are} {done}:"
         table = plain_table("residue", "size", "why", right=["size"])
         grouped = folded((kept.name, size(kept.nbytes), kept.reason) for kept in plan.residue)
         for row in grouped[:MOST]:
             table.add_row(*map(shown, row))
-        has, are = ("has", "is") if len(plan.residue) == 1 else ("have", "are")
-        console.print(shown(f"{counted(len(plan.residue), 'thing')} {has} no place in the target, and {are} {done}:"))
-        console.print(table)
+        yield table
         if len(grouped) > MOST:
-            console.print(shown(f"... and {len(grouped) - MOST} more (--dry-run --json lists them)"))
+            yield f"... and {len(grouped) - MOST} more (--dry-run --json lists them)"
     for note in plan.notes:
-        console.print(shown(f"note: {note}"))
+        yield f"note: {note}"
 
 
 MOST = 12
@@ -162,69 +170,18 @@ def _is_residue(path: str) -> bool:
     return path.endswith(".residue.safetensors")
 
 
-def show_result(console: Console, result: Result, seconds: float) -> None:
-    """Print what a conversion did, in one line and one more for each lossy cast."""
+def sentences_of(result: Result, seconds: float) -> Iterator[str]:
+    """Return what a conversion did: a sentence for each lossy cast, and one for the whole."""
     for lost in result.lost:
-        console.print(
-            shown(
-                f"narrowed: {lost.name}: of {lost.elements} elements {lost.losses.overflow} overflowed to infinity, "
-                f"{lost.losses.underflow} underflowed to zero"
-            )
+        yield (
+            f"narrowed: {lost.name}: of {lost.elements} elements {lost.losses.overflow} overflowed to infinity, "
+            f"{lost.losses.underflow} underflowed to zero"
         )
     checked = "; read back and equal to the source, bit for bit" if result.checked else ""
     if result.checked and result.plan.casts:
         checked = "; read back and equal to the source as cast, bit for bit"
     rate = size(int(result.plan.nbytes / max(seconds, 1e-6)))
-    console.print(shown(f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"))
-
-
-def show_batch(console: Console, results: Sequence[JobResult], seconds: float) -> None:
-    """Print what became of a batch: a line a job, and below what failed why it did."""
-    table = plain_table("job", "status", "checks", "time", right=("time",))
-    for result in results:
-        checks = ", ".join(check.name if check.ok else f"{check.name} FAILED" for check in result.checks) or "-"
-        status = f"{result.status}, unchanged" if result.status == SKIPPED else result.status
-        style = "bold red" if result.status == FAILED else ""
-        table.add_row(shown(result.name), shown(status, style), shown(checks), f"{result.seconds:.1f} s")
-    console.print(table)
-    for result in results:
-        for check in result.checks:
-            if not check.ok:
-                console.print(shown(f"{result.name}: {check.name}: {check.text}"))
-    statuses = (DONE, SKIPPED, FAILED, STOPPED)
-    counts = {status: sum(result.status == status for result in results) for status in statuses}
-    summary = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
-    console.print(shown(f"{counted(len(results), 'job')} in {seconds:.1f} s: {summary}"))
-
-
-def show_batch_plan(console: Console, plan: BatchPlan) -> None:
-    """Print what a batch will take: a line a job, then bytes, time and room."""
-    table = plain_table("job", "from", "to", "checks", "bytes", "disk", right=("bytes", "disk"))
-    rows = []
-    for planned in plan.jobs:
-        job = planned.job
-        cells = (job.name, job.source, job.target, ", ".join(job.checks) or "none")
-        figures = ("-", "-") if planned.problem else (size(planned.nbytes), size(planned.disk))
-        table.add_row(*map(shown, cells), *figures)
-        rows.append((*cells, *figures))
-    if _fits(console, table):
-        console.print(table)
-    else:
-        for name, source, target, checks, nbytes, disk in rows:
-            console.print(shown(name, "bold"))
-            console.print(shown(f"  {source}"))
-            console.print(shown(f"  -> {target}"))
-            console.print(shown(f"     checks: {checks}; {nbytes} of tensors, {disk} on disk"))
-    for planned in plan.problems:
-        console.print(shown(f"{planned.job.name}: {planned.problem}"))
-    console.print(
-        shown(
-            f"{counted(len(plan.jobs), 'job')}: {size(plan.nbytes)} of tensors, up to {size(plan.disk)} to be written, "
-            f"about {plan.seconds:.0f} s at {size(plan.rate)}/s"
-        )
-    )
-    for system in plan.file_systems:
-        console.print(shown(f"{system.path}: {size(system.needed)} needed, {size(system.free)} free"))
+    yield f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"
 
 
 def show_description(console: Console, found: Mapping[str, Json]) -> None:
