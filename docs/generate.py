@@ -20,6 +20,8 @@ import click
 
 import interlingua.mappings
 from interlingua import cli
+from interlingua.convert import json_forms
+from interlingua.convert.batch import results
 from interlingua.convert.batch.manifest_model import VERSION, manifest_schema
 from interlingua.errors import InterlinguaError
 from interlingua.mappings.config import ACTIVATIONS, Config, ConfigTable, Json
@@ -29,6 +31,7 @@ from interlingua.mappings.registry import DIALECTS, conversions
 from interlingua.mappings.rules import Operation, PadRows, Rule, SplitHeads
 from interlingua.mappings.schema import FAMILIES, LAYER, Family
 from interlingua.verify.parity.outcome import SCHEMA, outcome_schema
+from interlingua.verify.parity.typed_json import json_schema
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -51,7 +54,11 @@ def pages() -> dict[str, str]:
     found["dialects/index.md"] = HEADER.format(source="interlingua/mappings/registry.py") + dialects_page()
     found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
     found["reference/command-line.md"] = HEADER.format(source="interlingua/cli/") + command_line_page()
-    schemas = {f"parity-{SCHEMA}": outcome_schema(), f"batch-{VERSION}": manifest_schema()}
+    forms = {"batch-result": results.BatchForm, **json_forms.FORMS}
+    schemas = {
+        f"{name}-{json_forms.VERSION}": form_schema(COMMANDS.get(name, name), form) for name, form in forms.items()
+    }
+    schemas |= {f"parity-{SCHEMA}": outcome_schema(), f"batch-{VERSION}": manifest_schema()}
     for name, schema in schemas.items():
         found[f"schemas/{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     found["reference/json.md"] = HEADER.format(source="the schemas in docs/schemas/") + json_page(schemas)
@@ -206,12 +213,24 @@ def exit_codes() -> Iterable[tuple[str, str]]:
 # -- JSON documents
 
 
+COMMANDS = {"batch-plan": "batch --dry-run", "batch-result": "batch"}
+"""Name of a schema -> the command that prints it, where that is not its name."""
+
+
+def form_schema(command: str, form: type[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a form."""
+    found = json_schema(form)
+    described = found["$defs"].pop(form.__name__)
+    title = f"What `interlingua {command} --json` prints"
+    return {"$schema": json_forms.DRAFT, "title": title, **described, "$defs": found["$defs"]}
+
+
 def json_page(schemas: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page on the forms of JSON documents that have a schema."""
     parts = [
         "# JSON documents\n",
-        "A form that programs rely on has a [JSON Schema](https://json-schema.org), made from the code, with its "
-        "version in its name.\n",
+        "What commands print with `--json`, and the manifest that a batch reads. Each form has a "
+        "[JSON Schema](https://json-schema.org), made from the code, with its version in its name.\n",
     ]
     for name, schema in schemas.items():
         parts.append(

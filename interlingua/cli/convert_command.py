@@ -20,6 +20,7 @@ from interlingua.errors import UsageError, printable
 if TYPE_CHECKING:
     from interlingua.convert.conversion import Options as ConversionOptions
     from interlingua.convert.conversion import Result as ConversionResult
+    from interlingua.convert.json_forms import ConversionForm, Converted, LostForm
     from interlingua.convert.plan import Plan
     from interlingua.verify.parity.outcome import Outcome
 
@@ -121,10 +122,7 @@ def convert(src: str, dst: str, **options: Any) -> None:
     seconds = time.perf_counter() - started
     outcome = _parity_of(src, result, wanted, options) if options["check"] == "parity" else None
     if options["as_json"]:
-        lost = [{"name": x.name, "overflow": x.losses.overflow, "underflow": x.losses.underflow} for x in result.lost]
-        path = str(result.path) if result.path else None
-        found = {"parity": outcome.as_dict()} if outcome else {}
-        print_json({**result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost, **found})
+        print_json(_form(result, outcome))
     elif result.path is not None and not silent:
         from interlingua.verify.report import sentences_of
 
@@ -132,6 +130,16 @@ def convert(src: str, dst: str, **options: Any) -> None:
         if outcome is not None:
             show_parity(outcome, {**options, "report": None, "verbose": False})
     sys.exit(outcome.exit_code() if outcome else 0)
+
+
+def _form(result: ConversionResult, outcome: Outcome | None) -> Converted | ConversionForm:
+    lost: list[LostForm] = [
+        {"name": found.name, "overflow": found.losses.overflow, "underflow": found.losses.underflow}
+        for found in result.lost
+    ]
+    path = str(result.path) if result.path else None
+    form: Converted = {"schema": 1, **result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost}
+    return {**form, "parity": outcome.as_dict()} if outcome is not None else form
 
 
 def _announce(plan: Plan, dst: str, dry_run: bool) -> None:

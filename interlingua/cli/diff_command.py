@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,10 @@ from interlingua.cli.choices import PLACE
 from interlingua.cli.failures import failures
 from interlingua.cli.options import HELP
 from interlingua.cli.terminal import open_console, print_json
+
+if TYPE_CHECKING:
+    from interlingua.convert.json_forms import ComparisonForm
+    from interlingua.verify.difference import Comparison
 
 
 @click.command(context_settings=HELP, short_help="Compare two checkpoints, tensor by tensor.")
@@ -27,22 +32,32 @@ def diff(a: str, b: str, atol: float | None, as_json: bool, quiet: bool) -> None
     with open_checkpoint(a) as left, open_checkpoint(b) as right:
         comparison = compare(left, right, atol=atol)
     if as_json:
-        rows = [
-            {
-                "name": x.name,
-                "what": x.what,
-                "detail": x.detail,
-                "greatest": _finite(x.greatest),
-                "differing": x.differing,
-            }
-            for x in comparison.differences
-        ]
-        print_json({"a": a, "b": b, "same": comparison.same, "compared": comparison.compared, "differences": rows})
+        print_json(_form(a, b, comparison))
     elif not quiet:
         from interlingua.verify.report import show_comparison
 
         show_comparison(open_console(), comparison)
     sys.exit(0 if comparison.same else 1)
+
+
+def _form(a: str, b: str, comparison: Comparison) -> ComparisonForm:
+    return {
+        "schema": 1,
+        "a": a,
+        "b": b,
+        "same": comparison.same,
+        "compared": comparison.compared,
+        "differences": [
+            {
+                "name": found.name,
+                "what": found.what,
+                "detail": found.detail,
+                "greatest": _finite(found.greatest),
+                "differing": found.differing,
+            }
+            for found in comparison.differences
+        ],
+    }
 
 
 def _finite(value: float | None) -> float | str | None:

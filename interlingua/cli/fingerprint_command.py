@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from interlingua.cli.choices import PLACE
 from interlingua.cli.failures import failures
 from interlingua.cli.options import HELP
 from interlingua.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from interlingua.convert.json_forms import FingerprintsForm
 
 
 @click.command(context_settings=HELP, short_help="Print one digest for each checkpoint.")
@@ -31,4 +36,11 @@ def fingerprint(sources: tuple[str, ...], encoder: bool, tensors: bool, as_json:
                 click.echo("".join(digest.lines), nl=False)
             click.echo(f"{digest.encoder if encoder else digest.model}  {source}")
     if as_json:
-        print_json([{"path": p, "fingerprint": d.model, "encoder_fingerprint": d.encoder} for p, d in found])
+        form: FingerprintsForm = {
+            "schema": 1,
+            "checkpoints": [
+                {"path": path, "fingerprint": digest.model, "encoder_fingerprint": digest.encoder}
+                for path, digest in found
+            ],
+        }
+        print_json(form)

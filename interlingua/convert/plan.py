@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from interlingua.formats.base import TensorSpec
 from interlingua.formats.dtypes import DType
-from interlingua.mappings.config import Json
+
+if TYPE_CHECKING:
+    from interlingua.convert.json_forms import FileForm, PlanForm
 
 SOURCE = "source"
 RESIDUE = "residue"
@@ -168,7 +171,7 @@ class Plan:
         """Every file that will be written."""
         return (*(output.path for output in self.outputs), *(text.path for text in self.texts))
 
-    def as_dict(self) -> dict[str, Json]:
+    def as_dict(self) -> PlanForm:
         """Return the plan ready for JSON."""
         return {
             "source": self.source,
@@ -186,7 +189,7 @@ class Plan:
         }
 
 
-def _output_dict(output: Output) -> dict[str, Json]:
+def _output_dict(output: Output) -> FileForm:
     if output.container == "file":
         return {"path": output.path, "bytes": output.nbytes}
     return {

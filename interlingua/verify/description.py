@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from interlingua.convert.json_forms import VERSION, DescriptionForm, StatsForm, TensorForm
 from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.source import Checkpoint
 from interlingua.convert.stream import step_blocks
@@ -24,7 +25,7 @@ AT_ONCE = 128 << 20
 
 def describe(
     checkpoint: Checkpoint, *, digest: bool | None = None, canonical: bool = False, stats: bool = False
-) -> dict[str, Json]:
+) -> DescriptionForm:
     """Return everything that is known of an open checkpoint, ready for JSON.
 
     Args:
@@ -51,6 +52,7 @@ def describe(
                 raise
             problem = problem or str(error)
     return {
+        "schema": VERSION,
         "path": checkpoint.name,
         "weights": checkpoint.shown(checkpoint.weights),
         "container": checkpoint.container,
@@ -98,7 +100,7 @@ def _parameters(checkpoint: Checkpoint) -> int:
     return sum(step.target.elements for name, step in steps.items() if family.find(name).part in ZOO_PARTS)
 
 
-def _tensors(checkpoint: Checkpoint, canonical: bool, stats: bool) -> list[dict[str, Json]]:
+def _tensors(checkpoint: Checkpoint, canonical: bool, stats: bool) -> list[TensorForm]:
     if canonical:
         steps = canonical_steps(checkpoint)
     else:
@@ -106,7 +108,7 @@ def _tensors(checkpoint: Checkpoint, canonical: bool, stats: bool) -> list[dict[
         steps = {name: Step(spec, (pieces[name],)) for name, spec in checkpoint.tensors.items()}
     listed = []
     for name, step in steps.items():
-        row: dict[str, Json] = {"name": name, "shape": list(step.target.shape), "dtype": step.target.dtype.name}
+        row: TensorForm = {"name": name, "shape": list(step.target.shape), "dtype": step.target.dtype.name}
         if canonical and checkpoint.match is not None:
             row["native"] = checkpoint.match.tensors[name].native
         if stats:
@@ -115,7 +117,7 @@ def _tensors(checkpoint: Checkpoint, canonical: bool, stats: bool) -> list[dict[
     return listed
 
 
-def _stats(step: Step, checkpoint: Checkpoint) -> dict[str, Json] | None:
+def _stats(step: Step, checkpoint: Checkpoint) -> StatsForm | None:
     """Return a tensor's statistics, accumulated in float64; None for types that are no real numbers."""
     import numpy as np
 
@@ -134,8 +136,13 @@ def _stats(step: Step, checkpoint: Checkpoint) -> dict[str, Json] | None:
                 total += float(real.sum())
             finite += real.size
     mean = total / finite if finite else math.nan
-    spread = {"min": low, "max": high, "mean": mean if math.isfinite(mean) else None}
-    return {**(spread if finite else dict.fromkeys(spread)), "nan": nans, "inf": infinities}
+    return {
+        "min": low if finite else None,
+        "max": high if finite else None,
+        "mean": mean if math.isfinite(mean) else None,
+        "nan": nans,
+        "inf": infinities,
+    }
 
 
 def _as_float64(block: memoryview, dtype: DType) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -6,24 +6,25 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from interlingua.convert.json_forms import VERSION, CrossingForm, MatrixForm
 from interlingua.errors import UsageError, suggestion
 from interlingua.formats.registry import CONTAINERS
-from interlingua.mappings.config import Json
 from interlingua.mappings.registry import DIALECTS, conversions, families
 from interlingua.verify.report import plain_table, shown
 
 
-def as_dict() -> dict[str, Json]:
+def as_dict() -> MatrixForm:
     """Return everything that can be converted, ready for JSON."""
     pairs: dict[str, dict[str, list[str]]] = {a: {b: [] for b in DIALECTS} for a in DIALECTS}
     for pair in conversions():
         pairs[pair.source][pair.target].append(pair.family)
-    renamed = [
+    renamed: list[CrossingForm] = [
         {"from": pair.source, "to": pair.target, "family": pair.family, "as": pair.written_as}
         for pair in conversions()
         if pair.family != pair.written_as
     ]
     return {
+        "schema": VERSION,
         "dialects": pairs,
         "written_as_another_family": renamed,
         "containers": {c.name: {"reads": True, "writes": c.writes, "title": c.title} for c in CONTAINERS.values()},

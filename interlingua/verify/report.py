@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from interlingua.convert.json_forms import DescriptionForm
+
 
 def shown(value: str, style: str = "") -> Text:
     """Return text for a terminal, in which no name out of a file can do anything."""
@@ -184,7 +186,7 @@ def sentences_of(result: Result, seconds: float) -> Iterator[str]:
     yield f"{result.path}: {size(result.plan.nbytes)} in {seconds:.2f} s ({rate}/s){checked}"
 
 
-def show_description(console: Console, found: Mapping[str, Json]) -> None:
+def show_description(console: Console, found: DescriptionForm) -> None:
     """Print what ``inspect`` knows of a checkpoint."""
     facts = facts_grid()
     heads = ", ".join(head.replace("_", " ") for head in found["heads"] or ())
@@ -220,7 +222,7 @@ def show_description(console: Console, found: Mapping[str, Json]) -> None:
         console.print(shown(f"note: {found['problem']}"))
 
 
-def _no_fingerprint(found: Mapping[str, Json]) -> str | None:
+def _no_fingerprint(found: DescriptionForm) -> str | None:
     return "not computed here; `interlingua fingerprint` does" if found["dialect"] else None
 
 
@@ -230,7 +232,7 @@ def _config_value(value: Json) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _tensor_table(found: Mapping[str, Json]) -> Table:
+def _tensor_table(found: DescriptionForm) -> Table:
     stats = any("stats" in tensor for tensor in found["tensors"])
     columns = ["tensor", "dtype", "shape"]
     if any("native" in tensor for tensor in found["tensors"]):
@@ -239,10 +241,10 @@ def _tensor_table(found: Mapping[str, Json]) -> Table:
     rows = []
     for tensor in found["tensors"]:
         shape = " x ".join(map(str, tensor["shape"])) or "scalar"
-        cells = [tensor["name"], tensor["dtype"], shape]
+        cells: list[str] = [tensor["name"], tensor["dtype"], shape]
         if "native" in columns:
-            cells.insert(1, tensor["native"])
-        values = tensor.get("stats") or {}
+            cells.insert(1, tensor.get("native") or "")
+        values: Mapping[str, Json] = tensor.get("stats") or {}
         rows.append((*cells, *(_config_value(values.get(key, "")) for key in STATS if stats)))
     for row in rows if stats else folded(rows):
         table.add_row(*map(shown, row))

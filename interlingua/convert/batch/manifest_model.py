@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from interlingua.convert.batch.jobs import CHECKS
 from interlingua.convert.conversion import parse_size
+from interlingua.convert.json_forms import DRAFT
 from interlingua.errors import UsageError, suggestion
 from interlingua.formats.registry import CONTAINERS
 from interlingua.mappings import registry as dialects
@@ -256,7 +257,7 @@ def manifest_schema() -> dict[str, Any]:
     """Return the JSON Schema of a manifest."""
     made = ManifestModel.model_json_schema()
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         **made,
         "title": "Manifest of interlingua batch",
     }

@@ -14,12 +14,12 @@ from interlingua.convert.batch.jobs import Job
 from interlingua.convert.batch.places import elsewhere
 from interlingua.convert.batch.remote_sources import mirrored
 from interlingua.convert.batch.schedule import available_cores
+from interlingua.convert.json_forms import VERSION, BatchPlanForm, PlannedJobForm
 from interlingua.convert.locate import is_archive
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint
 from interlingua.convert.steps import find_dtype
 from interlingua.errors import CheckError, InterlinguaError, OutputError
 from interlingua.formats.base import TensorSpec, output_error
-from interlingua.mappings.config import Json
 
 RATE = 500_000_000
 """Bytes read or written in a second that the estimate assumes: a common SSD, and one job at a time."""
@@ -136,9 +136,10 @@ class BatchPlan:
                 hint="The plan says so of each of them.",
             )
 
-    def as_dict(self) -> dict[str, Json]:
+    def as_dict(self) -> BatchPlanForm:
         """Return it as JSON has it."""
         return {
+            "schema": VERSION,
             "jobs": [_as_dict(planned) for planned in self.jobs],
             "bytes": self.nbytes,
             "disk": self.disk,
@@ -148,7 +149,7 @@ class BatchPlan:
         }
 
 
-def _as_dict(planned: PlannedJob) -> dict[str, Json]:
+def _as_dict(planned: PlannedJob) -> PlannedJobForm:
     job = planned.job
     return {
         "name": job.name,

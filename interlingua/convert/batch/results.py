@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, JobResult
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Version of the JSON form: raised when a reader of the last one would go wrong."""
+
+
+class BatchForm(TypedDict):
+    """What became of a batch.
+
+    Attributes:
+        schema: version of this form.
+        ok: whether no job failed or was stopped.
+        done: number of jobs that ran, and whose checks are true.
+        skipped: number of jobs with nothing to do.
+        failed: number of jobs that failed.
+        stopped: number of jobs that were not run to their end.
+        jobs: what became of each.
+    """
+
+    schema: Literal[1]
+    ok: bool
+    done: int
+    skipped: int
+    failed: int
+    stopped: int
+    jobs: list[JobResult]
 
 
 def result_dict(result: JobResult) -> dict[str, Any]:

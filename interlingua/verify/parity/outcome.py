@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from interlingua.convert.json_forms import DRAFT
 from interlingua.errors import FormatError, printable
 from interlingua.verify.parity.typed_json import from_json, json_schema, to_json
 
@@ -324,7 +325,7 @@ def outcome_schema() -> dict[str, Any]:
     outcome["properties"]["verdict"]["enum"] = list(VERDICTS)
     version = {"description": "Version of this form.", "const": SCHEMA}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         "title": "Outcome of a parity check",
         **outcome,
         "properties": {"schema": version, **outcome["properties"]},

@@ -1,7 +1,8 @@
 """Frozen dataclasses out of JSON that nobody vouches for, and the JSON Schema of what is accepted.
 
 Both follow the type hints alone, so that they cannot say different things: ``str``, ``int``, ``float``, ``bool``,
-``X | None``, ``tuple[X, ...]``, ``tuple[X, Y]``, ``Mapping[str, X]``, ``Any`` and other dataclasses.
+``X | None``, ``tuple[X, ...]``, ``tuple[X, Y]``, ``Mapping[str, X]``, ``Any`` and other dataclasses. Of what is only
+printed there is the schema alone: typed dictionaries, with ``list[X]``, ``dict[str, X]`` and ``Literal``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from interlingua.errors import FormatError, printable
 
@@ -143,7 +144,7 @@ def _wrong(wanted: str, value: object, where: str) -> FormatError:
 
 
 def json_schema(kind: type[Any]) -> Schema:
-    """Return the JSON Schema (draft 2020-12) of what ``from_json`` accepts for a dataclass.
+    """Return the JSON Schema (draft 2020-12) of a dataclass (what ``from_json`` accepts) or a typed dictionary.
 
     Its descriptions are those of the ``Attributes`` sections of the docstrings.
     """
@@ -155,17 +156,20 @@ def json_schema(kind: type[Any]) -> Schema:
 def _schema(kind: Any, definitions: dict[str, Schema]) -> Schema:
     if kind is Any:
         return {}
-    if is_dataclass(kind):
+    if is_dataclass(kind) or is_typeddict(kind):
         return _definition(cast("type[Any]", kind), definitions)
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        (value,) = arguments
+        return {"const": value}
     if origin in (Union, UnionType):
         return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
-    if origin is tuple and arguments[-1] is Ellipsis:
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
         return {"type": "array", "items": _schema(arguments[0], definitions)}
     if origin is tuple:
         prefix = [_schema(argument, definitions) for argument in arguments]
         return {"type": "array", "prefixItems": prefix, "minItems": len(prefix), "maxItems": len(prefix)}
-    if origin is Mapping:
+    if origin in (Mapping, dict):
         return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
     return dict(_SCALAR_SCHEMAS[kind])
 
@@ -187,14 +191,15 @@ def _definition(kind: type[Any], definitions: dict[str, Schema]) -> Schema:
     summary, described = _docstring(kind)
     hints = get_type_hints(kind)
     properties = {}
-    for item in fields(kind):
-        text = described.get(item.name)
-        properties[item.name] = {**({"description": text} if text else {}), **_schema(hints[item.name], definitions)}
+    for name in (item.name for item in fields(kind)) if is_dataclass(kind) else hints:
+        text = described.get(name)
+        properties[name] = {**({"description": text} if text else {}), **_schema(hints[name], definitions)}
+    required = getattr(kind, "__required_keys__", properties)
     definitions[kind.__name__] = {
         "description": summary,
         "type": "object",
         "properties": properties,
-        "required": list(properties),
+        "required": [name for name in properties if name in required],
         "additionalProperties": False,
     }
     return reference
