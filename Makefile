@@ -69,6 +69,10 @@ fuzz-briefly: $(VENV)/fuzz ## fuzz every reader with the same few thousand input
 bench: $(VENV)/all ## measure what docs/benchmarks.md says, and write it there; ARGS=--quick, ARGS=--growth
 	$(BIN)/python -m benchmarks.page --write docs/benchmarks.md $(if $(wildcard $(VENV_OWNERS)/all),--owners $(VENV_OWNERS)/bin/python) $(ARGS)
 
+.PHONY: pictures
+pictures: $(VENV)/all ## draw the README's pictures: three commands on a real model, as a terminal shows them
+	$(BIN)/python -m benchmarks.pictures --folder $(DEMO) --write docs/pictures
+
 .PHONY: docs
 docs: $(VENV)/docs ## write the pages of docs/ that come from the code, and build the site of all of them into site/
 	$(BIN)/python docs/generate.py

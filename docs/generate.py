@@ -54,7 +54,7 @@ def pages() -> dict[str, str]:
     found["dialects/index.md"] = HEADER.format(source="interlingua/mappings/registry.py") + dialects_page()
     found["matrix.md"] = HEADER.format(source="interlingua/mappings/registry.py") + matrix_page()
     found["reference/command-line.md"] = HEADER.format(source="interlingua/cli/") + command_line_page()
-    forms = {"batch-result": results.BatchForm, **json_forms.FORMS}
+    forms: dict[str, type[Any]] = {"batch-result": results.BatchForm, **json_forms.FORMS}
     schemas = {
         f"{name}-{json_forms.VERSION}": form_schema(COMMANDS.get(name, name), form) for name, form in forms.items()
     }
@@ -112,9 +112,33 @@ def readme(text: str) -> str:
     numbers = (str(number) for number in range(1, len(DIALECTS) + 1))
     tables = (table(("dialect", "system", "families"), rows), table(("families from, to", *numbers), grid))
     lines = f"{tables[0]}\nHow many families go from each (row) to each (column):\n\n{tables[1]}".splitlines()
-    made = "".join(f"  {line}".rstrip() + "\n" for line in lines)
-    inside = re.compile(r"(<!-- matrix -->\n).*(<!-- end of matrix -->)", re.DOTALL)
-    return inside.sub(lambda found: found[1] + made + found[2], text)
+    text = placed(text, "matrix", "\n".join(lines))
+    return placed(
+        text, "benchmarks in short", benchmarks_in_short((FOLDER / "benchmarks.md").read_text(encoding="utf-8"))
+    )
+
+
+def placed(page: str, what: str, text: str) -> str:
+    """Return a page with a text between the two comments that ask for it."""
+    inside = re.compile(rf"(<!-- {what} -->\n).*(\n<!-- end of {what} -->)", re.DOTALL)
+    return inside.sub(lambda found: found[1] + text.strip() + found[2], page)
+
+
+def benchmarks_in_short(page: str) -> str:
+    """Return what the page of benchmarks comes to: how many pairs meet their goal, and BERT-base beside each peer."""
+    sizes = re.findall(r"^### (.+)\n\n(\d+ of \d+) within their goal", page, re.MULTILINE)
+    _, _, beside = page.partition("<!-- benchmark of peers -->")
+    first = re.search(r"^### (.+)\n\n((?:\|.*\n)+)", beside, re.MULTILINE)
+    if not sizes or first is None:
+        return "Not measured yet."
+    met = "; ".join(f"{met} with {size}" for size, met in sizes)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in first[2].splitlines()[2:]]
+    head = ("today", "with", "s", "peak MB", "here: s", "peak MB", "times faster", "times less memory")
+    rows = [
+        (theirs[0], theirs[1], theirs[2], theirs[4], ours[2], ours[4], ours[5], ours[6])
+        for theirs, ours in zip(cells[::2], cells[1::2], strict=True)
+    ]
+    return f"Ordered pairs of main dialects within their goal: {met}.\n\n{first[1]}:\n\n{table(head, rows)}"
 
 
 def module_of(dialect: Dialect) -> ModuleType:
