@@ -101,8 +101,9 @@ def convert(src: str, dst: str, **options: Any) -> None:
     if wanted.keep_names and options["check"] == "parity":
         raise UsageError("--check parity needs models, and --keep-names looks at none.", hint="Leave one of them out.")
     silent = options["quiet"] or options["as_json"]
+    then = "uploading" if "://" in dst and not dst.startswith("file:") else "finishing"
     started = time.perf_counter()
-    with WritingProgress(silent) as progress:
+    with WritingProgress(silent, then) as progress:
 
         def announce(plan: Plan) -> None:
             if not silent:

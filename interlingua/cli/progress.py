@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class WritingProgress:
     """A bar on standard error with bytes, rate and memory; nothing where that is no terminal."""
 
-    def __init__(self, silent: bool) -> None:
+    def __init__(self, silent: bool, then: str = "finishing") -> None:
         self.shown = not silent and has_live_display()
+        self.then = then  # What goes on when all is written.
         self.bar: Any = None
 
     def start(self, total: int) -> None:
@@ -45,7 +46,7 @@ class WritingProgress:
         if self.bar is not None:
             self.bar.update(self.task, advance=count, memory=_memory())
             if self.bar.finished:  # The disk, the check and an upload have yet to do their part.
-                self.bar.update(self.task, description="finishing")
+                self.bar.update(self.task, description=self.then)
 
     def __enter__(self) -> WritingProgress:
         return self

@@ -52,6 +52,14 @@ def test_a_conversion_counts_bytes_and_says_when_only_the_end_is_left() -> None:
 
 
 @pytest.mark.usefixtures("shown")
+def test_a_conversion_that_goes_elsewhere_says_that_it_is_being_uploaded() -> None:
+    with progress.WritingProgress(False, "uploading") as writing:
+        writing.start(100)
+        writing.advance(100)
+        assert writing.bar.tasks[0].description == "uploading"
+
+
+@pytest.mark.usefixtures("shown")
 def test_jobs_of_a_batch_count_by_their_bytes() -> None:
     with progress.BatchProgress(3, False) as batch:
         (task,) = batch.bar.tasks
