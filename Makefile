@@ -11,7 +11,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
 # Tests of whole programs, servers and clusters, which `make test` runs: no other NumPy would change what they see.
 PROGRAMS := $(addprefix tests/,faults convert/remote convert/batch/test_dask_workers.py convert/batch/test_remote.py \
-	test_benchmarks.py test_ci.py test_tutorials.py test_zoo.py)
+	test_benchmarks.py test_ci.py test_demo.py test_places.py test_tutorials.py test_zoo.py)
 SETUP := pyproject.toml constraints.txt
 DEMO := .demo
 RELEASE := build/release

@@ -206,6 +206,11 @@ def test_the_machine_is_described_without_its_name_and_its_places(setting: page.
     assert all(str(setting.folder) not in value for value in found.values())
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/proc/self"])
+def test_a_file_system_is_that_of_the_nearest_mount(folder: str) -> None:
+    assert machine.file_system(Path(folder)) == "proc"
+
+
 def test_a_job_of_the_growth_copies_holes_as_bytes(setting: page.Setting) -> None:
     cp, *others = page.growth_jobs(setting, growth.Grown(setting.folder / "model", 1, True))
     assert isinstance(cp, Job)

@@ -510,6 +510,7 @@ def test_names_in_a_file_do_nothing_to_the_terminal(tmp_path: Path) -> None:
     arrays = hf() | {EVIL: np.zeros(2, np.float32), f"encoder.{EVIL}": np.zeros(2, np.float32)}
     unknown = {EVIL: np.zeros(2, np.float32)}
     (tmp_path / "unknown").write_bytes(safetensors_bytes(unknown))
+    (tmp_path / "wide").write_bytes(safetensors_bytes({EVIL: np.full(2, 1e6, np.float32)}))
     left = {name: array for name, array in arrays.items() if name != f"encoder.{EVIL}"}
     source = write_hf(tmp_path / "src", arrays, hf_config(heads=()))
     fine = write_hf(tmp_path / "fine", left, hf_config(heads=()))
@@ -521,8 +522,10 @@ def test_names_in_a_file_do_nothing_to_the_terminal(tmp_path: Path) -> None:
         run("convert", fine, tmp_path / "out", "--to", "uer", "--dry-run"),
         run("convert", fine, tmp_path / "out", "--to", "uer"),
         run("convert", tmp_path / "unknown", tmp_path / "o.safetensors", "--keep-names", "--dry-run"),
+        run("convert", tmp_path / "wide", tmp_path / "o.safetensors", "--keep-names", "--dtype", "float16"),
     ]
-    assert [result.exit_code for result in results] == [0, 0, 0, 4, 0, 0, 0]
+    assert [result.exit_code for result in results] == [0, 0, 0, 4, 0, 0, 0, 0]
+    assert "overflowed" in results[-1].stdout
     for result in results:
         assert not set(result.output) & {"\x1b", "\x07", "\r", "\x9b", "\u202e"}
     assert results[3].stderr.count("\n") == 1
