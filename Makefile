@@ -9,9 +9,10 @@ VENV_OWNERS := .venv-owners
 BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 PYTEST := -m pytest --numprocesses=auto --maxprocesses=8
-# Tests of whole programs, servers and clusters, which `make test` runs: no other NumPy would change what they see.
-PROGRAMS := $(addprefix tests/,faults convert/remote convert/batch/test_dask_workers.py convert/batch/test_remote.py \
-	test_benchmarks.py test_ci.py test_demo.py test_places.py test_tutorials.py test_zoo.py)
+# What `make test` runs, and no other NumPy would change: whole programs, servers and clusters, scheduling, files, pages.
+WITHOUT_NUMPY := $(addprefix tests/,faults convert/remote convert/batch convert/test_commit.py convert/test_documents.py \
+	verify/pages verify/parity/test_process.py verify/test_jobs.py test_benchmarks.py test_ci.py test_demo.py \
+	test_packaging.py test_pictures.py test_places.py test_tutorials.py test_zoo.py)
 SETUP := pyproject.toml constraints.txt
 DEMO := .demo
 RELEASE := build/release
@@ -36,7 +37,7 @@ test: $(VENV)/supported lint $(VENV)/all ## lint, type check, and run the whole 
 .PHONY: test-core
 test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest NumPy
 	@$(VENV_NUMPY2)/bin/python -m benchmarks.minilm $(DEMO)
-	$(VENV_NUMPY2)/bin/python $(PYTEST) $(addprefix --ignore=,$(PROGRAMS))
+	$(VENV_NUMPY2)/bin/python $(PYTEST) $(addprefix --ignore=,$(WITHOUT_NUMPY))
 
 .PHONY: test-owners
 test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own model classes, in an environment of their own

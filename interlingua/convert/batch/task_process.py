@@ -7,6 +7,7 @@ The interpreter ends with whoever started it, however that ends, and clears up w
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -82,4 +83,7 @@ def serve(descriptor: int) -> None:
     with Connection(descriptor) as starter:
         work, task = starter.recv()
         end_with(starter)  # Nothing more is sent: what is to be read from now on is the starter's end.
-        starter.send(work(task))
+        answer = work(task)
+        # Nothing is left to clear up, and an interpreter that is told to end while it ends says so on standard error.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        starter.send(answer)

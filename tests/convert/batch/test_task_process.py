@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from interlingua.convert.batch.task_process import TaskProcess
 from interlingua.convert.batch.workers import Ended
 from tests.conftest import ROOT
@@ -29,6 +31,15 @@ def test_a_process_that_dies_says_how() -> None:
             ended = process.take()
         assert ended.answer is None
         assert str(ended.death).startswith(words)
+
+
+def test_an_interpreter_that_is_told_to_end_while_it_ends_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with TaskProcess(double, 16) as process:
+        assert process.wait(60)
+        assert process.take().answer == 32
+        time.sleep(0.5)  # It is at its end by now, and told so in the midst of it.
+    assert process.process.returncode == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_a_task_that_takes_for_ever_is_ended() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -16,13 +17,15 @@ from interlingua.verify import jobs as verify_jobs
 
 
 def double(number: int) -> int:
-    """Return twice the number; 13 kills the process, 14 ends it, 15 takes for ever."""
+    """Return twice the number; 13 kills the process, 14 ends it, 15 takes for ever, after 16 its end takes long."""
     if number == 13:
         os.kill(os.getpid(), signal.SIGKILL)
     if number == 14:
         os._exit(3)
     if number == 15:
         time.sleep(600)
+    if number == 16:
+        atexit.register(time.sleep, 2)
     return 2 * number
 
 
