@@ -90,7 +90,8 @@ release-check: $(VENV)/tools ## build sdist and wheel, install each in an empty 
 	  for command in interlingua convert-checkpoint parity-check; do $(RELEASE)/venv/bin/$$command --help > $(RELEASE)/help; done; \
 	  $(BIN)/python -c 'import sys; from pathlib import Path; from benchmarks.models import SIZES, make_model; make_model(SIZES["tiny"], Path(sys.argv[1]))' $(RELEASE); \
 	  (cd $(RELEASE) && venv/bin/interlingua convert bert-tiny-hf uer --to uer --overwrite && venv/bin/interlingua diff bert-tiny-hf uer); \
-	  (cd $(RELEASE) && $(abspath $(BIN))/mypy --strict --config-file= --python-executable venv/bin/python $(abspath tests/consumer.py)); \
+	  cp tests/consumer.py $(RELEASE)/consumer.py; \
+	  (cd $(RELEASE) && $(abspath $(BIN))/mypy --strict --config-file= --python-executable venv/bin/python consumer.py); \
 	done
 	cd $(RELEASE) && sha256sum *.whl *.tar.gz
 
