@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-STRIP = 16
-"""Rows transposed at a time: strides of a power of two otherwise evict each other from the cache."""
+SIDE = 256
+"""Rows and columns that are transposed at a time: two such blocks fit into a core's own cache."""
+
+CACHE_LINE = 64
+"""Bytes by which a block's rows are longer: at strides of a power of two, rows evict each other from the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,18 @@ class Losses:
         return bool(self.overflow or self.underflow)
 
 
-def transpose(matrix: Array) -> Array:
-    """Return the transpose of a row-major ``[rows, columns]`` matrix, row-major itself."""
+def transpose(matrix: Array, turned: Array) -> None:
+    """Put the transpose of a row-major ``[rows, columns]`` matrix into ``turned``, ``[columns, rows]`` of one dtype."""
     import numpy as np
 
-    turned = np.empty(matrix.shape[::-1], matrix.dtype)
-    for start in range(0, matrix.shape[0], STRIP):
-        turned[:, start : start + STRIP] = matrix[start : start + STRIP].T
-    return turned
+    rows, columns = matrix.shape
+    block = np.empty((min(rows, SIDE), min(columns, SIDE) + CACHE_LINE // matrix.itemsize), matrix.dtype)
+    for top in range(0, rows, SIDE):
+        for left in range(0, columns, SIDE):
+            part = matrix[top : top + SIDE, left : left + SIDE]
+            near = block[: part.shape[0], : part.shape[1]]
+            near[...] = part
+            turned[left : left + SIDE, top : top + SIDE] = near.T
 
 
 def words(dtype: DType) -> str:

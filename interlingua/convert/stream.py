@@ -19,8 +19,8 @@ from interlingua.formats.lazy_files import WINDOW, LazyFile, any_lazy, merged
 if TYPE_CHECKING:
     from interlingua.convert.kernels import Array
 
-TILE = 8 << 20
-"""Bytes of a matrix that are transposed at a time."""
+TILE = 10 << 20
+"""Bytes of a matrix that are transposed at a time: each of BERT-base's is one tile."""
 
 COPY = 64 << 20
 """Bytes asked of the system in one copy inside the kernel: few calls, yet progress to show."""
@@ -31,6 +31,25 @@ Tell = Callable[[int], None]
 
 _OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Failures of a copy in the kernel that are the output's. Of any other, a copy of our own tells whose it is, if any."""
+
+
+class Scratch:
+    """Buffers that are made once, for memory that is new costs more than what is done to it."""
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+        self._buffers: dict[str, Array] = {}
+
+    def array(self, name: str, shape: tuple[int, int], dtype: str) -> Array:
+        """Return an array with whatever is in it; the last one of the name is no longer valid then."""
+        import numpy as np
+
+        nbytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        if name not in self._buffers or len(self._buffers[name]) < nbytes:
+            # NumPy asks the system for large pages, which strides over many rows are faster in.
+            self._buffers[name] = np.empty(max(nbytes, self._least), "u1")
+        return self._buffers[name][:nbytes].view(dtype).reshape(shape)
+
 
 _local = threading.local()
 _one_copy_at_a_time = threading.Lock()
@@ -82,20 +101,33 @@ def step_blocks(step: Step, readers: Readers) -> Iterator[memoryview]:
             yield buffer[:length]
         return
     pending = bytearray()
-    for strip in _strips(step, readers):
-        pending += memoryview(strip).cast("B")
-        while len(pending) >= BLOCK:
-            yield memoryview(bytes(pending[:BLOCK]))
-            del pending[:BLOCK]
+    # Buffers of its own: the thread may take blocks of another step in between.
+    for strip in _strips(step, readers, Scratch()):
+        if pending:
+            missing = BLOCK - len(pending)
+            pending += strip[:missing]
+            strip = strip[missing:]
+            if len(pending) == BLOCK:
+                yield memoryview(pending)
+                pending = bytearray()
+        while len(strip) >= BLOCK:
+            yield strip[:BLOCK]
+            strip = strip[BLOCK:]
+        pending += strip
     if pending:
-        yield memoryview(bytes(pending))
+        yield memoryview(pending)
 
 
 def same_bytes(one: Step, ours: Readers, other: Step, theirs: Readers) -> bool:
     """Say whether two steps of equal dtype and shape give the same bytes."""
-    if not (one.is_copy and other.is_copy):
+    if one.is_copy and not other.is_copy:
+        return same_bytes(other, theirs, one, ours)
+    if not one.is_copy and other.is_copy:
+        return _strips_are(one, ours, other, theirs)
+    if not (_only_turns(one) and _only_turns(other) and one.transpose == other.transpose):
         pairs = zip(step_blocks(one, ours), step_blocks(other, theirs), strict=True)
-        return all(left.tobytes() == right.tobytes() for left, right in pairs)
+        return all(_equal(left, right) for left, right in pairs)
+    # Copies; or matrices that are turned alike, which are equal where they are so before they are turned.
     for start, length in blocks(one.target.nbytes, COMPARE):
         left, right = _pair(length)
         read_joined(one.pieces, ours, start, memoryview(left))
@@ -103,6 +135,42 @@ def same_bytes(one: Step, ours: Readers, other: Step, theirs: Readers) -> bool:
         if left != right:
             return False
     return True
+
+
+def _scratch() -> Scratch:
+    """Return this thread's own buffers."""
+    if not hasattr(_local, "scratch"):
+        _local.scratch = Scratch(TILE)
+    scratch: Scratch = _local.scratch
+    return scratch
+
+
+def _only_turns(step: Step) -> bool:
+    return step.cast_from is None and step.scale is None
+
+
+def _strips_are(one: Step, ours: Readers, copied: Step, theirs: Readers) -> bool:
+    """Say whether a step that turns or casts gives the bytes of one that copies."""
+    done = 0
+    for strip in _strips(one, ours, _scratch()):
+        for start, length in blocks(len(strip), COMPARE):
+            view = memoryview(_pair(length)[0])
+            read_joined(copied.pieces, theirs, done + start, view)
+            if not _equal(strip[start : start + length], view):
+                return False
+        done += len(strip)
+    return done == copied.target.nbytes
+
+
+def _equal(left: memoryview, right: memoryview) -> bool:
+    """Compare bytes as words, which is faster than Python does it for views."""
+    import numpy as np
+
+    if len(left) != len(right):
+        return False
+    whole = len(left) & ~7
+    words_are = np.array_equal(np.frombuffer(left[:whole], "u8"), np.frombuffer(right[:whole], "u8"))
+    return words_are and left[whole:] == right[whole:]
 
 
 @contextlib.contextmanager
@@ -342,27 +410,47 @@ def _elements(step: Step, readers: Readers) -> Iterator[Array]:
         yield elements if step.scale is None else elements.astype(np.float64) * step.scale
 
 
-def _tile(step: Step, readers: Readers, top: int, left: int, height: int, width: int) -> tuple[Array, Losses]:
+def _tile(
+    step: Step, readers: Readers, top: int, left: int, height: int, width: int, scratch: Scratch
+) -> tuple[Array, Losses]:
     """Return ``height`` x ``width`` elements of the matrix before it is turned, turned and cast."""
-    import numpy as np
-
     source = step.cast_from or step.target.dtype
     if step.transpose is None:
         raise ValueError("not a matrix that is turned")
     columns = step.transpose[1]
-    tile = np.empty((height, width), words(source))
+    tile = scratch.array("tile", (height, width), words(source))
     view = tile.reshape(-1).view("u1").data
     if width == columns:
         read_joined(step.pieces, readers, top * columns * source.itemsize, view)
+    elif columns <= AGAIN * width:
+        _read_columns(step, readers, top, left, columns, tile)
     else:
         row = width * source.itemsize
         for line in range(height):
             start = ((top + line) * columns + left) * source.itemsize
             read_joined(step.pieces, readers, start, view[line * row : (line + 1) * row])
-    turned = transpose(tile)
+    turned = scratch.array("turned", (width, height), words(source))
+    transpose(tile, turned)
     if step.cast_from is None:
         return turned, Losses()
     return cast(turned.view(numpy_dtype(source)), step.target.dtype)
+
+
+AGAIN = 8
+"""How often whole rows are read, each time for other columns, before it is faster to ask for each row's part alone."""
+
+
+def _read_columns(step: Step, readers: Readers, top: int, left: int, columns: int, tile: Array) -> None:
+    """Fill a tile from whole rows, many of which come in one read."""
+    import numpy as np
+
+    height, width = tile.shape
+    row = columns * tile.itemsize
+    rows = np.empty((max(1, BLOCK // row), columns), tile.dtype)
+    for line in range(0, height, len(rows)):
+        found = rows[: height - line]
+        read_joined(step.pieces, readers, (top + line) * row, found.reshape(-1).view("u1").data)
+        tile[line : line + len(found)] = found[:, left : left + width]
 
 
 def tiles(rows: int, columns: int, itemsize: int) -> Iterator[tuple[int, int, int, int]]:
@@ -390,9 +478,9 @@ def _write_transposed(step: Step, readers: Readers, slot: Slot, tell: Tell) -> L
         raise ValueError("not a matrix that is turned")
     rows, columns = step.transpose
     itemsize = step.target.dtype.itemsize
-    losses = Losses()
+    losses, scratch = Losses(), _scratch()
     for top, left, height, width in tiles(rows, columns, (step.cast_from or step.target.dtype).itemsize):
-        turned, lost = _tile(step, readers, top, left, height, width)
+        turned, lost = _tile(step, readers, top, left, height, width, scratch)
         losses += lost
         data = turned.reshape(-1).view("u1").data
         if height == rows:
@@ -406,14 +494,15 @@ def _write_transposed(step: Step, readers: Readers, slot: Slot, tell: Tell) -> L
     return losses
 
 
-def _strips(step: Step, readers: Readers) -> Iterator[memoryview]:
-    """Yield the tensor of a step that turns or casts, in order, a few rows at a time."""
+def _strips(step: Step, readers: Readers, scratch: Scratch) -> Iterator[memoryview]:
+    """Yield the tensor of a step that turns or casts, in order, a few rows at a time; each is valid until the next."""
     if step.transpose is None:
         for elements in _elements(step, readers):
             yield cast(elements, step.target.dtype)[0].view("u1").data
         return
     rows, columns = step.transpose
-    width = max(1, TILE // max(1, rows * (step.cast_from or step.target.dtype).itemsize))
+    most = max(1, TILE // max(1, rows * (step.cast_from or step.target.dtype).itemsize))
+    width = max(1, -(-columns // -(-columns // most))) if columns else 1  # All strips alike, and none of a few columns.
     for left in range(0, columns, width):
-        turned, _ = _tile(step, readers, 0, left, rows, min(width, columns - left))
+        turned, _ = _tile(step, readers, 0, left, rows, min(width, columns - left), scratch)
         yield turned.reshape(-1).view("u1").data

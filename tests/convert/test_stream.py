@@ -65,22 +65,22 @@ class Arrays(Reader):
 
 
 @contextmanager
-def small(tile: int = 40, block: int = 16, compare: int = 12, square: int = 4) -> Iterator[None]:
+def small(tile: int = 40, block: int = 16, compare: int = 12, square: int = 4, again: int = 2) -> Iterator[None]:
     """Make every buffer so small that a few dozen elements take many of them."""
     from interlingua.formats.base import blocks
 
     # Threads keep their buffers, whose size is then another.
-    for name in ("buffer", "pair"):
+    for name in ("buffer", "pair", "scratch"):
         if hasattr(stream._local, name):
             delattr(stream._local, name)
     try:
         with (
-            patch.multiple(stream, TILE=tile, BLOCK=block, COMPARE=compare, SQUARE=square, COPY=7),
+            patch.multiple(stream, TILE=tile, BLOCK=block, COMPARE=compare, SQUARE=square, AGAIN=again, COPY=7),
             patch.object(stream, "blocks", lambda nbytes, size=block: blocks(nbytes, size)),
         ):
             yield
     finally:
-        for name in ("buffer", "pair"):
+        for name in ("buffer", "pair", "scratch"):
             if hasattr(stream._local, name):
                 delattr(stream._local, name)
 
@@ -386,6 +386,54 @@ def test_a_turned_matrix_equals_its_turned_copy(tmp_path: Path) -> None:
     with small():
         assert same_bytes(turned, ours, plain, theirs)
         assert not same_bytes(turned, theirs, plain, ours)
+
+
+@given(
+    st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    st.sampled_from((UINT8, FLOAT16, FLOAT32)),
+    st.sampled_from(("plain", "turned", "cast")),
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.integers(1, 9),
+)
+def test_one_bit_is_seen_however_both_sides_are_made(
+    tmp_path_factory, shape: tuple[int, int], dtype, made: str, place: int, swapped: bool, again: int
+) -> None:
+    """A matrix that is turned, beside the same one: as it is to be, turned too, or cast."""
+    folder = tmp_path_factory.mktemp("bit")
+    matrix = (np.random.default_rng(place).integers(0, 2, shape)).astype(numpy_dtype(dtype))
+    bits = np.ascontiguousarray(matrix.T)
+    turned_shape = shape[::-1]
+    spec = TensorSpec("y", dtype, turned_shape)
+    held = {
+        "plain": (bits, Step(spec, (Piece(SOURCE, "x", 0, bits.nbytes),))),
+        "turned": (matrix, Step(spec, (Piece(SOURCE, "x", 0, bits.nbytes),), shape)),
+        "cast": (bits.astype(np.float64), Step(spec, (Piece(SOURCE, "x", 0, bits.size * 8),), None, DTYPES["float64"])),
+    }
+    array, step = held[made]
+    wrong = array.copy()
+    wrong.reshape(-1)[place % wrong.size] += 1
+    one = Step(spec, (Piece(SOURCE, "x", 0, bits.nbytes),), shape)
+    ours = {SOURCE: Arrays(folder / "a", {"x": matrix})}
+    with small(again=again):
+        for name, values, same in (("b", array, True), ("c", wrong, False)):
+            theirs = {SOURCE: Arrays(folder / name, {"x": values})}
+            sides = (one, ours, step, theirs)
+            assert same_bytes(*(sides[2:] + sides[:2] if swapped else sides)) is same
+
+
+def test_matrices_that_are_turned_otherwise_are_compared_as_they_become(tmp_path: Path) -> None:
+    """Blocks of both are made in turn by one thread, and none may be in the other's buffer."""
+    result = np.arange(60, dtype=np.uint8)
+    spec = TensorSpec("y", UINT8, (60,))
+    readers, steps = [], []
+    for rows, columns in ((6, 10), (10, 6)):
+        before = np.ascontiguousarray(result.reshape(columns, rows).T)
+        readers.append({SOURCE: Arrays(tmp_path / f"{rows}", {"x": before})})
+        steps.append(Step(spec, (Piece(SOURCE, "x", 0, 60),), (rows, columns)))
+    with small():
+        assert same_bytes(steps[0], readers[0], steps[1], readers[1])
+        assert not same_bytes(steps[0], readers[0], steps[1], readers[0])
 
 
 @given(st.data())
