@@ -422,7 +422,7 @@ def _tile(
     view = tile.reshape(-1).view("u1").data
     if width == columns:
         read_joined(step.pieces, readers, top * columns * source.itemsize, view)
-    elif columns <= AGAIN * width:
+    elif columns <= AGAIN * width and columns * source.itemsize <= BLOCK:
         _read_columns(step, readers, top, left, columns, tile)
     else:
         row = width * source.itemsize
@@ -441,12 +441,12 @@ AGAIN = 8
 
 
 def _read_columns(step: Step, readers: Readers, top: int, left: int, columns: int, tile: Array) -> None:
-    """Fill a tile from whole rows, many of which come in one read."""
+    """Fill a tile from whole rows of at most ``BLOCK`` bytes, many of which come in one read."""
     import numpy as np
 
     height, width = tile.shape
     row = columns * tile.itemsize
-    rows = np.empty((max(1, BLOCK // row), columns), tile.dtype)
+    rows = np.empty((BLOCK // row, columns), tile.dtype)
     for line in range(0, height, len(rows)):
         found = rows[: height - line]
         read_joined(step.pieces, readers, (top + line) * row, found.reshape(-1).view("u1").data)
