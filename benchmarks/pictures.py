@@ -38,6 +38,9 @@ COLUMNS = 112
 MOST = 38
 """Lines of a picture; what was cut off is said."""
 
+OTHERWISE = ("COLUMNS", "LINES", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
+"""Variables by which a terminal would look otherwise."""
+
 FORMAT = re.sub(r"@font-face \{\{.*?\n    \}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 """Rich's drawing without its fonts, which a reader's browser would fetch from elsewhere."""
 
@@ -66,7 +69,8 @@ def on_terminal(command: Sequence[str], folder: Path) -> str:
     main_end, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", MOST, COLUMNS, 0, 0))
     program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": ""}
+    kept = {name: value for name, value in os.environ.items() if name not in OTHERWISE}
+    environment = {**kept, "TERM": "xterm-256color"}
     # What moves while a command works goes to standard error, and is gone when it ends.
     with subprocess.Popen(program, cwd=folder, env=environment, stdout=side, stderr=subprocess.PIPE) as child:
         os.close(side)

@@ -40,7 +40,11 @@ def test_the_first_page_shows_them_in_the_order_of_the_commands() -> None:
 
 
 @pytest.mark.parametrize("name", ["inspect", "convert"])
-def test_a_picture_shows_what_the_command_prints_today(name: str, minilm: Path, tmp_path: Path) -> None:
+def test_a_picture_shows_what_the_command_prints_today(
+    name: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # As some shells and test runners have it.
+    monkeypatch.setenv("NO_COLOR", "1")
     (tmp_path / minilm.name).symlink_to(minilm)
     today = lines_of(drawing(COMMANDS[name], on_terminal(COMMANDS[name], tmp_path)))
     stored = lines_of((PICTURES / f"{name}.svg").read_text(encoding="utf-8"))
