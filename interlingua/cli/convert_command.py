@@ -134,12 +134,20 @@ def convert(src: str, dst: str, **options: Any) -> None:
 
 
 def _form(result: ConversionResult, outcome: Outcome | None) -> Converted | ConversionForm:
+    from interlingua.convert.json_forms import VERSION
+
     lost: list[LostForm] = [
         {"name": found.name, "overflow": found.losses.overflow, "underflow": found.losses.underflow}
         for found in result.lost
     ]
     path = str(result.path) if result.path else None
-    form: Converted = {"schema": 1, **result.plan.as_dict(), "path": path, "checked": result.checked, "lost": lost}
+    form: Converted = {
+        "schema": VERSION,
+        **result.plan.as_dict(),
+        "path": path,
+        "checked": result.checked,
+        "lost": lost,
+    }
     return {**form, "parity": outcome.as_dict()} if outcome is not None else form
 
 

@@ -41,8 +41,10 @@ def diff(a: str, b: str, atol: float | None, as_json: bool, quiet: bool) -> None
 
 
 def _form(a: str, b: str, comparison: Comparison) -> ComparisonForm:
+    from interlingua.convert.json_forms import VERSION
+
     return {
-        "schema": 1,
+        "schema": VERSION,
         "a": a,
         "b": b,
         "same": comparison.same,

@@ -36,8 +36,10 @@ def fingerprint(sources: tuple[str, ...], encoder: bool, tensors: bool, as_json:
                 click.echo("".join(digest.lines), nl=False)
             click.echo(f"{digest.encoder if encoder else digest.model}  {source}")
     if as_json:
+        from interlingua.convert.json_forms import VERSION
+
         form: FingerprintsForm = {
-            "schema": 1,
+            "schema": VERSION,
             "checkpoints": [
                 {"path": path, "fingerprint": digest.model, "encoder_fingerprint": digest.encoder}
                 for path, digest in found

@@ -7,9 +7,7 @@ from dataclasses import asdict
 from typing import Any, Literal, TypedDict
 
 from interlingua.convert.batch.jobs import DONE, FAILED, SKIPPED, STOPPED, CheckResult, JobResult
-
-SCHEMA: Literal[1] = 1
-"""Version of the JSON form: raised when a reader of the last one would go wrong."""
+from interlingua.convert.json_forms import VERSION
 
 
 class BatchForm(TypedDict):
@@ -53,7 +51,7 @@ def batch_dict(results: Sequence[JobResult]) -> dict[str, Any]:
     """Return what became of a batch, ready for JSON: counts by status, then every job."""
     counts = {status: sum(result.status == status for result in results) for status in (DONE, SKIPPED, FAILED, STOPPED)}
     return {
-        "schema": SCHEMA,
+        "schema": VERSION,
         "ok": all(result.ok for result in results),
         **counts,
         "jobs": [result_dict(result) for result in results],

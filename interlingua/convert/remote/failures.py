@@ -65,7 +65,7 @@ def reach(action: Callable[[], T], place: str, scheme: str) -> T:
         ) from error
     except (AttributeError, NameError, AssertionError):
         raise  # A fault of this program, which is not to look like one of the network.
-    except Exception as error:
+    except Exception as error:  # As above: what is left is the place's, or the network's.
         raise explained(error, place, scheme) from error
 
 

@@ -213,7 +213,7 @@ class FsspecStorage:
             return
         try:
             self._fs.put_file(str(file), address, mode="overwrite" if overwrite else "create")
-        except Exception as error:
+        except Exception as error:  # Each system's client has errors of its own; they are told apart by status.
             if overwrite or status_of(error) != NOT_IMPLEMENTED:
                 raise
             self._fs.put_file(str(file), address)  # A server that has no conditions for writing.

@@ -31,7 +31,7 @@ def refusing(what: str) -> Iterator[None]:
         yield
     except NoTokenizerError:
         raise
-    except Exception as error:
+    except Exception as error:  # Of a hostile file the libraries raise what they meet.
         raise NoTokenizerError(f"{what}: {printable(str(error), LONGEST_REASON)}") from error
     except BaseException as error:
         # A panic in Rust is no Exception; its class cannot be imported from anywhere.
