@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -34,6 +34,7 @@ COMMANDS = {
 """Name of a picture -> the command in it; a later one works on what an earlier one made."""
 
 COLUMNS = 112
+LINES = 50
 
 MOST = 38
 """Lines of a picture; what was cut off is said."""
@@ -66,22 +67,46 @@ def on_terminal(command: Sequence[str], folder: Path) -> str:
     Raises:
         RuntimeError: it fails.
     """
-    main_end, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", MOST, COLUMNS, 0, 0))
     program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
     kept = {name: value for name, value in os.environ.items() if name not in OTHERWISE}
     environment = {**kept, "TERM": "xterm-256color"}
-    # What moves while a command works goes to standard error, and is gone when it ends.
-    with subprocess.Popen(program, cwd=folder, env=environment, stdout=side, stderr=subprocess.PIPE) as child:
+    with tempfile.TemporaryFile() as errors:
+        # What moves while a command works goes to standard error, and is gone when it ends.
+        code, seen = screen(program, environment, COLUMNS, cwd=folder, stderr=errors.fileno())
+        errors.seek(0)
+        if code:
+            raise RuntimeError(f"{shlex.join(command)} exits with {code}: {errors.read().decode()}")
+    return seen.replace("\r\n", "\n")
+
+
+def screen(
+    program: Sequence[str],
+    environment: Mapping[str, str],
+    columns: int,
+    *,
+    cwd: Path | None = None,
+    stderr: int | None = None,
+) -> tuple[int, str]:
+    """Run a program on a pseudo-terminal; return its exit code, and what it printed there.
+
+    Args:
+        program: the program and its arguments.
+        environment: its variables.
+        columns: width of the terminal.
+        cwd: the folder it is run in; None: this process's.
+        stderr: descriptor of its standard error; None: the terminal.
+    """
+    main_end, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+    errors = side if stderr is None else stderr
+    with subprocess.Popen(program, cwd=cwd, env=environment, stdin=side, stdout=side, stderr=errors) as child:
         os.close(side)
         seen = b""
         while data := _read(main_end):
             seen += data
-        errors = child.stderr.read() if child.stderr else b""
+        code = child.wait(timeout=60)
     os.close(main_end)
-    if child.returncode:
-        raise RuntimeError(f"{shlex.join(command)} exits with {child.returncode}: {errors.decode()}")
-    return seen.decode().replace("\r\n", "\n")
+    return code, seen.decode()
 
 
 def _read(descriptor: int) -> bytes:

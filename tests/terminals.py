@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 
+from benchmarks.pictures import screen
 from tests.conftest import ROOT
 
 STYLE_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES")
@@ -29,21 +26,5 @@ def piped(*arguments: object, **given: str) -> subprocess.CompletedProcess[str]:
 
 def terminal(*arguments: object, columns: int = 80, **given: str) -> str:
     """Return what a command prints to a terminal, both of its streams."""
-    main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     command = [sys.executable, "-m", "interlingua", *map(str, arguments)]
-    with subprocess.Popen(command, env=environment(**given), stdin=side, stdout=side, stderr=side) as child:
-        os.close(side)
-        seen = b""
-        while data := _read(main):
-            seen += data
-        child.wait(timeout=60)
-    os.close(main)
-    return seen.decode()
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # The other side is closed.
-        return b""
+    return screen(command, environment(**given), columns)[1]
