@@ -79,7 +79,7 @@ def execute(
         plan: what to do.
         readers: origin of pieces -> reader.
         folder: an empty folder, of no interest to anybody until this returns.
-        verify: read back each block of a plain copy as soon as it is written, and compare it with the source's.
+        verify: read back each block of a copy, or of a turned matrix, as soon as it is written, and compare it.
         progress: told the number of bytes each time some are done, from several threads.
 
     Raises:
@@ -137,7 +137,7 @@ def _stream(
         name = step.target.name
         with writer.slot(name) as slot:
             checksum, losses = write_step(step, readers, slot, writer.checksum, tell, verify=verify)
-            place = spot(slot.fd, slot.offset) if verify and step.is_copy else None
+            place = spot(slot.fd, slot.offset) if verify and step.keeps_bits else None
         writer.seal(name, checksum)
         return _Done(Lost(name, step.target.elements, losses), place)
 

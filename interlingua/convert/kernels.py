@@ -54,6 +54,22 @@ def transpose(matrix: Array, turned: Array) -> None:
             turned[left : left + SIDE, top : top + SIDE] = near.T
 
 
+def is_transpose(matrix: Array, turned: Array) -> bool:
+    """Say whether a ``[columns, rows]`` array has the bits of the transpose of a ``[rows, columns]`` one."""
+    import numpy as np
+
+    rows, columns = matrix.shape
+    block = np.empty((min(columns, SIDE), min(rows, SIDE) + CACHE_LINE // matrix.itemsize), matrix.dtype)
+    for top in range(0, rows, SIDE):
+        for left in range(0, columns, SIDE):
+            part = turned[left : left + SIDE, top : top + SIDE]
+            near = block[: part.shape[0], : part.shape[1]]
+            near[...] = part
+            if not np.array_equal(near.T, matrix[top : top + SIDE, left : left + SIDE]):
+                return False
+    return True
+
+
 def words(dtype: DType) -> str:
     """Return the NumPy code of an opaque word as wide as an element, for moving without interpreting."""
     return f"V{dtype.itemsize}" if dtype.itemsize > 8 else f"<u{dtype.itemsize}"

@@ -64,7 +64,12 @@ class Step:
     @property
     def is_copy(self) -> bool:
         """Whether the bytes stay as they are."""
-        return self.transpose is None and self.cast_from is None and self.scale is None
+        return self.transpose is None and self.keeps_bits
+
+    @property
+    def keeps_bits(self) -> bool:
+        """Whether every element stays as it is, wherever it goes."""
+        return self.cast_from is None and self.scale is None
 
     @property
     def operation(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from interlingua.convert.kernels import Losses, cast, transpose, words
+from interlingua.convert.kernels import SIDE, Losses, cast, is_transpose, transpose, words
 from interlingua.convert.plan import ZEROS, Piece, Step
 from interlingua.errors import CheckError, FormatError
 from interlingua.formats.base import BLOCK, Extent, Reader, Slot, blocks, checksum_of, read_extents, write_at
@@ -40,11 +41,11 @@ class Scratch:
         self._least = least
         self._buffers: dict[str, Array] = {}
 
-    def array(self, name: str, shape: tuple[int, int], dtype: str) -> Array:
+    def array(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
         """Return an array with whatever is in it; the last one of the name is no longer valid then."""
         import numpy as np
 
-        nbytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         if name not in self._buffers or len(self._buffers[name]) < nbytes:
             # NumPy asks the system for large pages, which strides over many rows are faster in.
             self._buffers[name] = np.empty(max(nbytes, self._least), "u1")
@@ -66,7 +67,7 @@ def write_step(
         slot: where the bytes go.
         checksum: the checksum that the output's container keeps.
         tell: told of bytes done.
-        verify: read back each block of a step that copies as soon as it is written, and compare it.
+        verify: read back each block of a step that copies or turns as soon as it is written, and compare it.
 
     Returns:
         The checksum of the bytes written (None where none is kept), and what a cast lost.
@@ -77,8 +78,7 @@ def write_step(
         CheckError: what was read back is not what was written.
     """
     if step.transpose is not None:
-        losses = _write_transposed(step, readers, slot, tell)
-        return _checksum_written(slot, step.target.nbytes, checksum), losses
+        return _write_transposed(step, readers, slot, checksum, tell, verify)
     if step.cast_from is not None or step.scale is not None:
         return _write_cast(step, readers, slot, checksum, tell)
     value = None if checksum is None else 0
@@ -124,7 +124,7 @@ def same_bytes(one: Step, ours: Readers, other: Step, theirs: Readers) -> bool:
         return same_bytes(other, theirs, one, ours)
     if not one.is_copy and other.is_copy:
         return _strips_are(one, ours, other, theirs)
-    if not (_only_turns(one) and _only_turns(other) and one.transpose == other.transpose):
+    if not (one.keeps_bits and other.keeps_bits and one.transpose == other.transpose):
         pairs = zip(step_blocks(one, ours), step_blocks(other, theirs), strict=True)
         return all(_equal(left, right) for left, right in pairs)
     # Copies; or matrices that are turned alike, which are equal where they are so before they are turned.
@@ -143,10 +143,6 @@ def _scratch() -> Scratch:
         _local.scratch = Scratch(TILE)
     scratch: Scratch = _local.scratch
     return scratch
-
-
-def _only_turns(step: Step) -> bool:
-    return step.cast_from is None and step.scale is None
 
 
 def _strips_are(one: Step, ours: Readers, copied: Step, theirs: Readers) -> bool:
@@ -370,10 +366,8 @@ def _copy_file_range(extent: Extent, fd: int, position: int, tell: Tell) -> int:
     return done
 
 
-def _checksum_written(slot: Slot, nbytes: int, checksum: str | None) -> int | None:
+def _checksum_written(slot: Slot, nbytes: int, checksum: str) -> int | None:
     """Return the checksum of what was written out of order, read back from the system's cache."""
-    if checksum is None:
-        return None
     value: int | None = 0
     for start, length in blocks(nbytes):
         view = _buffer(length)
@@ -410,14 +404,10 @@ def _elements(step: Step, readers: Readers) -> Iterator[Array]:
         yield elements if step.scale is None else elements.astype(np.float64) * step.scale
 
 
-def _tile(
-    step: Step, readers: Readers, top: int, left: int, height: int, width: int, scratch: Scratch
-) -> tuple[Array, Losses]:
-    """Return ``height`` x ``width`` elements of the matrix before it is turned, turned and cast."""
+def _read_tile(step: Step, readers: Readers, top: int, left: int, height: int, width: int, scratch: Scratch) -> Array:
+    """Return ``height`` x ``width`` elements of the matrix before it is turned."""
     source = step.cast_from or step.target.dtype
-    if step.transpose is None:
-        raise ValueError("not a matrix that is turned")
-    columns = step.transpose[1]
+    columns = _matrix(step)[1]
     tile = scratch.array("tile", (height, width), words(source))
     view = tile.reshape(-1).view("u1").data
     if width == columns:
@@ -429,11 +419,23 @@ def _tile(
         for line in range(height):
             start = ((top + line) * columns + left) * source.itemsize
             read_joined(step.pieces, readers, start, view[line * row : (line + 1) * row])
-    turned = scratch.array("turned", (width, height), words(source))
-    transpose(tile, turned)
+    return tile
+
+
+def _turned(step: Step, part: Array, scratch: Scratch) -> tuple[Array, Losses]:
+    """Return a part of a matrix turned and cast."""
+    turned = scratch.array("turned", (part.shape[1], part.shape[0]), part.dtype.str)
+    transpose(part, turned)
     if step.cast_from is None:
         return turned, Losses()
-    return cast(turned.view(numpy_dtype(source)), step.target.dtype)
+    return cast(turned.view(numpy_dtype(step.cast_from)), step.target.dtype)
+
+
+def _matrix(step: Step) -> tuple[int, int]:
+    """Return (rows, columns) of the matrix that a step turns."""
+    if step.transpose is None:
+        raise ValueError("not a matrix that is turned")
+    return step.transpose
 
 
 AGAIN = 8
@@ -473,36 +475,67 @@ SQUARE = 1024
 """Rows that a tile has at least, where the matrix has as many."""
 
 
-def _write_transposed(step: Step, readers: Readers, slot: Slot, tell: Tell) -> Losses:
-    if step.transpose is None:
-        raise ValueError("not a matrix that is turned")
-    rows, columns = step.transpose
-    itemsize = step.target.dtype.itemsize
-    losses, scratch = Losses(), _scratch()
+def _write_transposed(
+    step: Step, readers: Readers, slot: Slot, checksum: str | None, tell: Tell, verify: bool
+) -> tuple[int | None, Losses]:
+    rows, columns = _matrix(step)
+    value: int | None = None if checksum is None else 0
+    losses, scratch, in_order = Losses(), _scratch(), True
     for top, left, height, width in tiles(rows, columns, (step.cast_from or step.target.dtype).itemsize):
-        turned, lost = _tile(step, readers, top, left, height, width, scratch)
-        losses += lost
-        data = turned.reshape(-1).view("u1").data
-        if height == rows:
-            write_at(slot.fd, slot.offset + left * rows * itemsize, data)
-        else:
-            line = height * itemsize
-            for column in range(width):
-                start = ((left + column) * rows + top) * itemsize
-                write_at(slot.fd, slot.offset + start, data[column * line : (column + 1) * line])
-        tell(len(data))
-    return losses
+        tile = _read_tile(step, readers, top, left, height, width, scratch)
+        in_order = in_order and height == rows
+        for first in range(0, width, SIDE):
+            strip = tile[:, first : first + SIDE]
+            turned, lost = _turned(step, strip, scratch)
+            losses += lost
+            if in_order:
+                value = checksum_of(checksum, _bytes(turned), value or 0)
+            for offset, data in _runs_of(turned, (top, left + first), rows):
+                write_at(slot.fd, slot.offset + offset, data)
+            if verify and step.keeps_bits:
+                again = scratch.array("again", turned.shape, turned.dtype.str)
+                for offset, data in _runs_of(again, (top, left + first), rows):
+                    read_back(slot, offset, data)
+                if not is_transpose(strip, again):
+                    raise CheckError(f"{step.target.name}, read back, is not what was written.", hint=AT_FAULT)
+            tell(turned.nbytes)
+    if checksum is not None and not in_order:
+        value = _checksum_written(slot, step.target.nbytes, checksum)
+    return value, losses
+
+
+def _bytes(array: Array) -> memoryview:
+    view: memoryview = array.reshape(-1).view("u1").data
+    return view
+
+
+def _runs_of(turned: Array, corner: tuple[int, int], rows: int) -> Iterator[tuple[int, memoryview]]:
+    """Yield (offset, bytes) of the runs that a turned part is of the whole turned matrix.
+
+    Args:
+        turned: the part, ``[width, height]``.
+        corner: its first row and column in the matrix before that is turned.
+        rows: how many rows that matrix has.
+    """
+    (top, left), height, data = corner, turned.shape[1], _bytes(turned)
+    if height == rows:
+        yield left * rows * turned.itemsize, data
+        return
+    line = height * turned.itemsize
+    for column in range(len(turned)):
+        yield ((left + column) * rows + top) * turned.itemsize, data[column * line : (column + 1) * line]
 
 
 def _strips(step: Step, readers: Readers, scratch: Scratch) -> Iterator[memoryview]:
     """Yield the tensor of a step that turns or casts, in order, a few rows at a time; each is valid until the next."""
     if step.transpose is None:
         for elements in _elements(step, readers):
-            yield cast(elements, step.target.dtype)[0].view("u1").data
+            yield _bytes(cast(elements, step.target.dtype)[0])
         return
-    rows, columns = step.transpose
+    rows, columns = _matrix(step)
     most = max(1, TILE // max(1, rows * (step.cast_from or step.target.dtype).itemsize))
     width = max(1, -(-columns // -(-columns // most))) if columns else 1  # All strips alike, and none of a few columns.
     for left in range(0, columns, width):
-        turned, _ = _tile(step, readers, 0, left, rows, min(width, columns - left), scratch)
-        yield turned.reshape(-1).view("u1").data
+        tile = _read_tile(step, readers, 0, left, rows, min(width, columns - left), scratch)
+        for first in range(0, tile.shape[1], SIDE):
+            yield _bytes(_turned(step, tile[:, first : first + SIDE], scratch)[0])

@@ -78,7 +78,7 @@ def _proven(
     found = set()
     for name, step in theirs.items():
         native = step.pieces[0].name
-        if name not in ours or native not in steps or not step.is_copy or ours[name].target != step.target:
+        if name not in ours or native not in steps or ours[name].target != step.target:
             continue
         path, made = steps[native]
         extents = result.reader.extents(native)
@@ -86,9 +86,28 @@ def _proven(
             continue
         with extents[0].file.held() as fd:
             lies_there = written.places.get((path, native)) == spot(fd, extents[0].offset)
-        if lies_there and made.is_copy and resolve(made.pieces, step.pieces[0]) == ours[name].pieces:
+        if lies_there and _is_undone(made, step, ours[name]):
             found.add(name)
     return found
+
+
+def _is_undone(made: Step, read: Step, ours: Step) -> bool:
+    """Say whether a canonical tensor, read from a native one as that was made, is the source's own.
+
+    Args:
+        made: how the native tensor came about.
+        read: how the output's canonical tensor comes of it.
+        ours: how the source's canonical tensor comes of the source.
+    """
+    if not (made.keeps_bits and read.keeps_bits and ours.keeps_bits):
+        return False
+    if made.transpose is None:
+        return read.transpose == ours.transpose and resolve(made.pieces, read.pieces[0]) == ours.pieces
+    if read.pieces != (whole(SOURCE, made.target),) or made.pieces != ours.pieces:
+        return False
+    if read.transpose is None:
+        return ours.transpose == made.transpose
+    return ours.transpose is None and read.transpose == made.transpose[::-1]
 
 
 def _held_steps(source: Checkpoint, plan: Plan, theirs: Mapping[str, Step]) -> dict[str, Step]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlingua.convert.kernels import SIDE, Losses, cast, transpose, words
+from interlingua.convert.kernels import SIDE, Losses, cast, is_transpose, transpose, words
 from interlingua.formats.dtypes import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, numpy_dtype
 
 FLOATS = (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)
@@ -24,6 +24,19 @@ def test_a_transpose_is_numpys_for_every_width(rows: int, columns: int, dtype) -
     turned = np.full((columns, rows), np.zeros((), words(dtype)))
     transpose(matrix, turned)
     assert turned.tobytes() == np.ascontiguousarray(matrix.T).tobytes()
+    assert is_transpose(matrix, turned)
+
+
+@given(st.integers(1, 2 * SIDE + 1), st.integers(1, 2 * SIDE + 1), st.sampled_from([1, 2, 4, 8, 16]), st.data())
+def test_one_bit_makes_a_matrix_another_ones_transpose_no_more(
+    rows: int, columns: int, itemsize: int, draw: st.DataObject
+) -> None:
+    data = np.random.default_rng(rows * 71 + columns).bytes(rows * columns * itemsize)
+    matrix = np.frombuffer(data, f"V{itemsize}" if itemsize > 8 else f"u{itemsize}").reshape(rows, columns)
+    turned = matrix.T.copy()
+    assert is_transpose(matrix, turned)
+    turned.view("u1").reshape(-1)[draw.draw(st.integers(0, turned.nbytes - 1))] ^= 1
+    assert not is_transpose(matrix, turned)
 
 
 @given(st.lists(st.floats(width=64), max_size=40), st.sampled_from(FLOATS), st.sampled_from(FLOATS))

@@ -75,7 +75,7 @@ def small(tile: int = 40, block: int = 16, compare: int = 12, square: int = 4, a
             delattr(stream._local, name)
     try:
         with (
-            patch.multiple(stream, TILE=tile, BLOCK=block, COMPARE=compare, SQUARE=square, AGAIN=again, COPY=7),
+            patch.multiple(stream, TILE=tile, BLOCK=block, COMPARE=compare, SQUARE=square, AGAIN=again, COPY=7, SIDE=3),
             patch.object(stream, "blocks", lambda nbytes, size=block: blocks(nbytes, size)),
         ):
             yield
@@ -94,7 +94,7 @@ def write(folder: Path, step: Step, readers: dict[str, Reader], checksum: str | 
         told: list[int] = []
         slot = Slot(fd, offset)
         value, losses = write_step(step, readers, slot, checksum, told.append)
-        if step.is_copy:
+        if step.keeps_bits:
             again = write_step(step, readers, slot, checksum, lambda _: None, verify=True)
             assert again == (value, losses)
     finally:
@@ -361,6 +361,34 @@ def test_a_block_that_is_not_what_was_written_is_noticed(tmp_path: Path, monkeyp
         write_step(step, readers, Slot(file.fileno(), 3), "crc32", lambda _: None)
         with pytest.raises(CheckError, match="read back, is not what was written"):
             write_step(step, readers, Slot(file.fileno(), 3), None, lambda _: None, verify=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 20), (20, 1), (4, 5), (10, 2), (2, 50)])
+@pytest.mark.parametrize("tile", [12, 40, 1000])
+def test_a_turned_matrix_that_is_not_what_was_written_is_noticed(
+    tmp_path: Path, monkeypatch, shape: tuple[int, int], tile: int
+) -> None:
+    matrix = random_bits(FLOAT32, shape, 12)
+    readers = {SOURCE: Arrays(tmp_path / "a", {"x": matrix})}
+    step = Step(TensorSpec("y", FLOAT32, shape[::-1]), (Piece(SOURCE, "x", 0, matrix.nbytes),), transpose=shape)
+    damaged: list[int] = []
+
+    def careless(fd: int, offset: int, data: memoryview) -> None:
+        os.pwrite(fd, data, offset)
+        for place in damaged:
+            if offset <= place < offset + len(data):
+                os.pwrite(fd, bytes([data[place - offset] ^ 1]), place)
+
+    monkeypatch.setattr(stream, "write_at", careless)
+    with (tmp_path / "out").open("w+b") as file, small(tile=tile, square=2):
+        file.truncate(3 + matrix.nbytes)
+        slot = Slot(file.fileno(), 3)
+        write_step(step, readers, slot, "crc32", lambda _: None, verify=True)
+        for place in range(3, 3 + matrix.nbytes, 7):
+            damaged[:] = [place]
+            write_step(step, readers, slot, "crc32", lambda _: None)
+            with pytest.raises(CheckError, match="y, read back, is not what was written"):
+                write_step(step, readers, slot, None, lambda _: None, verify=True)
 
 
 @given(st.integers(0, 99), st.booleans())

@@ -12,10 +12,14 @@ import pytest
 import interlingua
 from interlingua.convert import stream
 from interlingua.convert.conversion import Options, convert
-from interlingua.convert.plan import Piece
+from interlingua.convert.plan import SOURCE, Piece, Step
 from interlingua.convert.source import Asked
 from interlingua.errors import CheckError, InterlinguaError
+from interlingua.formats.base import TensorSpec
+from interlingua.formats.dtypes import FLOAT16, FLOAT32
+from interlingua.verify import written
 from interlingua.verify.canonical import resolve
+from interlingua.verify.difference import compare_steps
 from interlingua.verify.written import check_weights
 from tests.models import hf, hf_config, safetensors_bytes, write_hf
 
@@ -110,7 +114,7 @@ def test_a_tensor_that_is_written_wrongly_never_gets_to_its_place(source: Path, 
     interlingua.convert(source, tmp_path / "unchecked", to="uer", sync=False, check=False)
 
 
-@pytest.mark.parametrize("to", ["uer", "hf"])
+@pytest.mark.parametrize("to", ["uer", "hf", "paddle"])
 def test_a_plan_that_swaps_two_tensors_does_not_vouch_for_itself(
     source: Path, tmp_path: Path, to: str, monkeypatch
 ) -> None:
@@ -129,6 +133,67 @@ def test_a_plan_that_swaps_two_tensors_does_not_vouch_for_itself(
     monkeypatch.setattr(planning._Planner, "_step", swapped)
     with pytest.raises(CheckError, match=r"layer\.0\.attention\.self\.query\.weight \(values\)"):
         interlingua.convert(source, tmp_path / "out", to=to, sync=False)
+
+
+def test_a_plan_that_forgets_to_turn_a_square_matrix_is_noticed(source: Path, tmp_path: Path, monkeypatch) -> None:
+    from interlingua.convert import planning
+
+    step_of = planning._Planner._step
+
+    def forgetful(self, canonical, found, ours, do):
+        step = step_of(self, canonical, found, ours, do)
+        return replace(step, transpose=None) if "self.query.weight" in canonical else step
+
+    monkeypatch.setattr(planning._Planner, "_step", forgetful)
+    with pytest.raises(CheckError, match=r"layer\.0\.attention\.self\.query\.weight \(values\)"):
+        interlingua.convert(source, tmp_path / "out", to="paddle", sync=False)
+
+
+@pytest.mark.parametrize(("first", "second"), [("paddle", "hf"), ("paddle", "tf1"), ("hf", "ernie-fluid")])
+def test_what_was_compared_as_it_was_written_is_not_read_again(
+    source: Path, tmp_path: Path, monkeypatch, first: str, second: str
+) -> None:
+    interlingua.convert(source, tmp_path / "first", to=first, sync=False, check=False)
+    compared: list[str] = []
+
+    def compare(ours, *arguments):
+        compared.extend(ours)
+        return compare_steps(ours, *arguments)
+
+    monkeypatch.setattr(written, "compare_steps", compare)
+    interlingua.convert(tmp_path / "first", tmp_path / "second", to=second, sync=False)
+    assert compared == []
+
+
+MATRIX = TensorSpec("m", FLOAT32, (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("made", "read", "ours", "undone"),
+    [
+        ({}, {}, {}, True),
+        ({}, {"transpose": (2, 3)}, {"transpose": (2, 3)}, True),
+        ({}, {"transpose": (2, 3)}, {}, False),
+        ({}, {}, {"transpose": (2, 3)}, False),
+        ({}, {"transpose": (2, 3)}, {"transpose": (3, 2)}, False),
+        ({"transpose": (2, 3)}, {}, {"transpose": (2, 3)}, True),
+        ({"transpose": (2, 3)}, {"transpose": (3, 2)}, {}, True),
+        ({"transpose": (2, 3)}, {"transpose": (2, 3)}, {}, False),
+        ({"transpose": (2, 3)}, {}, {}, False),
+        ({"transpose": (2, 3)}, {"transpose": (3, 2)}, {"transpose": (2, 3)}, False),
+        ({"transpose": (2, 3)}, {"pieces": (Piece(SOURCE, "m", 0, 12),)}, {"transpose": (2, 3)}, False),
+        ({"transpose": (2, 3), "pieces": (Piece(SOURCE, "other", 0, 24),)}, {}, {"transpose": (2, 3)}, False),
+        ({"pieces": (Piece(SOURCE, "other", 0, 24),)}, {}, {}, False),
+        ({"pieces": (Piece(SOURCE, "a", 0, 12), Piece(SOURCE, "b", 0, 12))}, {}, {}, False),
+        ({"cast_from": FLOAT16}, {}, {}, False),
+        ({"scale": 0.5}, {}, {}, False),
+        ({}, {"cast_from": FLOAT16}, {"cast_from": FLOAT16}, False),
+    ],
+)
+def test_only_what_gives_the_sources_tensor_back_needs_no_second_look(made, read, ours, undone: bool) -> None:
+    whole = (Piece(SOURCE, "m", 0, 24),)
+    steps = [Step(MATRIX, **{"pieces": whole, **changes}) for changes in (made, read, ours)]
+    assert written._is_undone(*steps) is undone
 
 
 def test_a_plan_that_forgets_a_tensor_is_noticed(source: Path, tmp_path: Path, monkeypatch) -> None:
