@@ -6,9 +6,10 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlingua.convert.commit import Destination, commit, staging
 from interlingua.convert.execute import Lost, Written, execute
@@ -16,7 +17,6 @@ from interlingua.convert.keep_names import plan_keep_names
 from interlingua.convert.locate import PROVENANCE, find_weights
 from interlingua.convert.plan import CONFIG, FILES, RESIDUE, SOURCE, VOCABULARY, ZEROS, Plan
 from interlingua.convert.planning import Wanted, make_plan
-from interlingua.convert.remote.uploads import upload_to
 from interlingua.convert.remote.uris import Uri, resolve
 from interlingua.convert.source import Asked, Checkpoint, open_checkpoint, reading
 from interlingua.convert.steps import find_dtype
@@ -26,6 +26,9 @@ from interlingua.formats import registry as containers
 from interlingua.formats.base import Reader, output_error
 from interlingua.formats.plain_files import PlainFiles
 from interlingua.mappings import registry as dialects
+
+if TYPE_CHECKING:
+    from interlingua.convert.remote.uploads import Upload
 
 Check = Callable[[Checkpoint, Path, Plan, Written], None]
 """Holds what was written against its source; raises CheckError where they differ."""
@@ -118,7 +121,7 @@ def convert(
         dialects.find(options.to)
     place = resolve(target)
     with contextlib.ExitStack() as stack:
-        upload = None if isinstance(place, Path) else stack.enter_context(upload_to(place))
+        upload = None if isinstance(place, Path) else stack.enter_context(_upload_to(place))
         opened = stack.enter_context(open_checkpoint(source, options.source, model=not options.keep_names))
         with reading(source):
             plan, destination = _plan(opened, upload.path if upload else Path(target), options)
@@ -149,6 +152,12 @@ def convert(
             return Result(plan, destination.path, written.lost, checked)
         versions = upload.send(files, overwrite=options.overwrite, verify=checked)
         return Result(plan, str(upload.uri), written.lost, checked, versions)
+
+
+def _upload_to(uri: Uri) -> AbstractContextManager[Upload]:
+    from interlingua.convert.remote.uploads import upload_to
+
+    return upload_to(uri)
 
 
 def _check_space(opened: Checkpoint, plan: Plan) -> None:
@@ -297,6 +306,8 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"{text!r} is no size.", hint="Write 5GB, 500MB or 2GiB.")
+    from fractions import Fraction
+
     power = " kmgt".index(found[2].lower() or " ")
     size = int(Fraction(found[1]) * (1024 if found[3] else 1000) ** power)
     if size < 1:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from interlingua.convert.commit import remove
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, InterlinguaError, OutputError
-from interlingua.formats.archive import open_archive, sniff_archive
 from interlingua.formats.registry import describe_unknown, probe, sniff
 from interlingua.mappings.registry import DIALECTS
 
@@ -118,7 +117,11 @@ def _locate(path: Path) -> Place:
 
 def is_archive(path: Path) -> bool:
     """Say whether a path is a file that has to be unpacked."""
-    return os.path.isfile(path) and sniff(path) is None and bool(sniff_archive(probe(path)))
+    if not os.path.isfile(path) or sniff(path) is not None:
+        return False
+    from interlingua.formats.archive import sniff_archive
+
+    return bool(sniff_archive(probe(path)))
 
 
 def find_weights(path: Path) -> Path:
@@ -190,6 +193,8 @@ def _folder_of(weights: Path) -> Path:
 
 
 def _unpacked(path: Path) -> Place:
+    from interlingua.formats.archive import open_archive
+
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="interlingua-"))
         stack.callback(remove, folder)

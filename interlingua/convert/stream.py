@@ -16,6 +16,7 @@ from interlingua.errors import CheckError, FormatError
 from interlingua.formats.base import BLOCK, Extent, Reader, Slot, blocks, checksum_of, read_extents, write_at
 from interlingua.formats.dtypes import numpy_dtype
 from interlingua.formats.lazy_files import WINDOW, LazyFile, any_lazy, merged
+from interlingua.formats.preallocation import IS_FULL
 
 if TYPE_CHECKING:
     from interlingua.convert.kernels import Array
@@ -29,9 +30,6 @@ COPY = 64 << 20
 Readers = Mapping[str, Reader]
 Tell = Callable[[int], None]
 """Told the number of bytes each time some are done; may raise to stop the work."""
-
-_OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Failures of a copy in the kernel that are the output's. Of any other, a copy of our own tells whose it is, if any."""
 
 
 class Scratch:
@@ -219,7 +217,7 @@ def read_back(slot: Slot, start: int, view: memoryview) -> None:
         done += count
 
 
-COMPARE = 256 << 10
+COMPARE = 512 << 10
 """Bytes copied or compared at a time: two such blocks stay in a core's cache between one look and the next."""
 
 
@@ -355,7 +353,8 @@ def _copy_file_range(extent: Extent, fd: int, position: int, tell: Tell) -> int:
             try:
                 count = os.copy_file_range(source, fd, count, extent.offset + done, position + done)
             except OSError as error:
-                if error.errno in _OUTPUT_IS_FULL:
+                # Of any other failure, a copy of our own tells whose it is, if any.
+                if error.errno in IS_FULL:
                     raise
                 return done
             if count == 0:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 from interlingua.errors import FormatError, MappingError, OutputError
 from interlingua.formats.dtypes import DType, numpy_dtype
 from interlingua.formats.lazy_files import LazyFile, find_lazy
+from interlingua.formats.preallocation import preallocate
 
 if TYPE_CHECKING:
     from typing import Any
@@ -495,7 +496,7 @@ def create(path: str | os.PathLike[str], size: int | None = None) -> int:
         raise OutputError(f"{path}: cannot be created: {error.strerror}.") from error
     if size is not None:
         try:
-            os.ftruncate(fd, size)
+            preallocate(fd, size)
         except OSError as error:
             os.close(fd)
             raise output_error(error, path) from error

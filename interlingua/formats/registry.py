@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -65,8 +66,8 @@ class Container:
         title: what people call it.
         shares: whether two names in it can share one tensor's bytes.
         form: ``file``; ``folder``, with a file for each tensor; or ``prefix``, of the names of several files.
-        signature: bytes without which at its start a file is none of this container, so that the module need not
-            even be imported; empty where it has none.
+        begins: a regular expression of the bytes that a file of this container begins with: where they are others,
+            the module need not even be imported. Empty where any may be.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Container:
     title: str
     shares: bool = False
     form: str = "file"
-    signature: bytes = b""
+    begins: bytes = b""
 
     def load(self) -> ContainerModule:
         """Import and return the container's module."""
@@ -84,32 +85,49 @@ class Container:
 
     def may_be(self, seen: Probe) -> bool:
         """Say whether it is worth importing the module to ask it."""
-        if seen.is_dir and self.form == "file":
-            return False
-        return self.signature in seen.head
+        if seen.is_dir:
+            return self.form != "file"
+        return re.match(self.begins, seen.head, re.DOTALL) is not None
 
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-ZIP = b"PK"
+
+# What files begin with.
+ZIP = rb"PK"
+LENGTH_AND_JSON = rb".{8}\{"
+TORCH = rb".{0,16}(\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.|L119547037146038801333356L\n\.)"
+TAR = rb".{148}[ \x000-7]{8}"
+NUMPY = rb"PK|\x93NUMPY"
+PICKLE = rb"[\x80\x95}\]dl(cX\x8c]"
+SUPERBLOCK = rb".*" + re.escape(HDF5)  # A user block may precede it.
+STREAM = rb"\x00"  # Its version, which is 0.
+RECORD = rb"\n|[\xd8-\xda]\x5e\x3a\x7f"  # Those three are encrypted.
 
 # In the order in which they are tried: the ones with a magic number first, the guesses last.
 _TABLE = (
-    Container("safetensors", "safetensors", (".safetensors",), True, "safetensors"),
-    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip", shares=True, signature=ZIP),
-    Container("torch-legacy", "torch_legacy", (".bin", ".pt", ".pth"), False, "PyTorch before 1.6"),
-    Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10"),
+    Container("safetensors", "safetensors", (".safetensors",), True, "safetensors", begins=LENGTH_AND_JSON),
+    Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip", shares=True, begins=ZIP),
+    Container("torch-legacy", "torch_legacy", (".bin", ".pt", ".pth"), False, "PyTorch before 1.6", begins=TORCH),
+    Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10", begins=TAR),
     Container("tensor-bundle", "tensor_bundle", (".ckpt",), True, "TensorFlow checkpoint", form="prefix"),
-    Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive", signature=ZIP),
-    Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5", signature=HDF5),
+    Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive", begins=ZIP),
+    Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5", begins=SUPERBLOCK),
     Container(
-        "keras-weights-hdf5", "keras_weights_hdf5", (".weights.h5",), True, "Keras 3 weights in HDF5", signature=HDF5
+        "keras-weights-hdf5", "keras_weights_hdf5", (".weights.h5",), True, "Keras 3 weights in HDF5", begins=SUPERBLOCK
     ),
-    Container("hdf5", "hdf5", (".hdf5", ".h5"), False, "HDF5 of any layout", signature=HDF5),
-    Container("npz", "npz", (".npz",), True, "NumPy arrays"),
-    Container("paddle-pickle", "paddle_pickle", (".pdparams", ".pdopt"), True, "Paddle pickle"),
-    Container("lod-tensor", "lod_tensor", (), True, "Paddle LoDTensors, a file each", form="folder"),
-    Container("lod-tensor-combined", "lod_tensor_combined", (".pdiparams",), True, "Paddle LoDTensors in one file"),
-    Container("mindspore-ckpt", "mindspore_ckpt", (".ckpt",), True, "MindSpore checkpoint"),
+    Container("hdf5", "hdf5", (".hdf5", ".h5"), False, "HDF5 of any layout", begins=SUPERBLOCK),
+    Container("npz", "npz", (".npz",), True, "NumPy arrays", begins=NUMPY),
+    Container("paddle-pickle", "paddle_pickle", (".pdparams", ".pdopt"), True, "Paddle pickle", begins=PICKLE),
+    Container("lod-tensor", "lod_tensor", (), True, "Paddle LoDTensors, a file each", form="folder", begins=STREAM),
+    Container(
+        "lod-tensor-combined",
+        "lod_tensor_combined",
+        (".pdiparams",),
+        True,
+        "Paddle LoDTensors in one file",
+        begins=STREAM,
+    ),
+    Container("mindspore-ckpt", "mindspore_ckpt", (".ckpt",), True, "MindSpore checkpoint", begins=RECORD),
 )
 
 CONTAINERS: dict[str, Container] = {container.name: container for container in _TABLE}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interlingua.errors import FormatError, UsageError
 from interlingua.formats import registry
@@ -157,6 +162,43 @@ def test_no_module_stumbles_over_foreign_bytes(tmp_path: Path, container, conten
     path.write_bytes(content)
     for seen in (probe(path), probe(tmp_path), probe(tmp_path / "prefix")):
         assert container.load().sniff(seen) in (True, False)
+
+
+BEGINNINGS = (
+    b"\x10\0\0\0\0\0\0\0{",
+    b"PK\x03\x04" + bytes(22) + b"\x08\0\0\0data.pkl",
+    b"PK\x03\x04" + bytes(22) + b"\x05\0\0\0x.npy",
+    b"PK\x05\x06" + bytes(18),
+    b"\x93NUMPY\x01\0",
+    *(pickle.dumps(0x1950A86A20F9469CFC6C, protocol) for protocol in range(6)),
+    *(pickle.dumps(found, protocol) for found in ({}, {"x": np.eye(2)}, np.eye(2), [1]) for protocol in range(6)),
+    b"\x89HDF\r\n\x1a\n",
+    bytes(512) + b"\x89HDF\r\n\x1a\n",
+    bytes(12),
+    bytes(4) + b"\x01" + bytes(30),
+    b"\n\x0b\n\x01x\x12\x06\n\x00\x12\x02f4\x1a\x00",
+    b"\xd8\x5e\x3a\x7f",
+    b"\xda\x5e\x3a\x7f",
+)
+
+
+@given(st.sampled_from(BEGINNINGS), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=3))
+def test_no_container_is_passed_over_that_would_have_known_the_file(tmp_path_factory, head: bytes, changes) -> None:
+    content = bytearray(head)
+    for place, value in changes:
+        content[place % len(content)] = value
+    path = tmp_path_factory.mktemp("heads") / "x"
+    path.write_bytes(content)
+    seen = probe(path)
+    for container in CONTAINERS.values():
+        assert container.may_be(seen) or not container.load().sniff(seen)
+
+
+def test_a_tar_of_torch_is_not_passed_over(tmp_path: Path) -> None:
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "x", "w", format=form) as tar:
+            tar.addfile(tarfile.TarInfo("tensors"), io.BytesIO())
+        assert sniff(tmp_path / "x") is CONTAINERS["torch-tar"]
 
 
 @pytest.mark.parametrize("name", ["safetensors", "torch-zip"])
