@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -95,3 +96,7 @@ def write(path: Path, specs: list[TensorSpec], *, sparse: bool) -> None:
                 for start in range(0, spec.nbytes, DRAWN):
                     write_at(slot.fd, slot.offset + start, memoryview(block)[: spec.nbytes - start])
         writer.finish()
+    if sparse:
+        size = path.stat().st_size
+        os.truncate(path, size - sum(spec.nbytes for spec in specs))  # The header alone ...
+        os.truncate(path, size)  # ... and holes again, which the writer has set room aside for.

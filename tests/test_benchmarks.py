@@ -14,6 +14,7 @@ from benchmarks import growth, machine, markdown, page
 from benchmarks.measure import Job, Row
 from benchmarks.models import SIZES, Size, make_model
 from benchmarks.peers import PEERS, Peer
+from interlingua.formats import preallocation
 from interlingua.mappings.registry import DIALECTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,7 +137,8 @@ def test_a_peer_s_program_is_python_and_its_conversion_possible(peer: Peer, tmp_
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_grown_checkpoint_is_one_model_in_shards(tmp_path: Path, sparse: bool) -> None:
+def test_a_grown_checkpoint_is_one_model_in_shards(tmp_path: Path, monkeypatch, sparse: bool) -> None:
+    monkeypatch.setattr(preallocation, "LARGE", 1)
     size = growth.size_of(0.0002, SMALL)
     made = growth.make(size, tmp_path, sparse=sparse, shard=10**5)
     assert abs(made.nbytes - 200_000) < growth.nbytes(replace(SMALL, layers=1))
