@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+
+from interlingua.formats import preallocation
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,3 +37,9 @@ def minilm() -> Path:
     if not (folder / "model.safetensors").is_file():
         pytest.skip(f"all-MiniLM-L6-v2 is not here: {folder} (python -m benchmarks.minilm fetches it)")
     return folder
+
+
+@pytest.fixture
+def holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what is not written of an output as a hole, so that one of gigabytes takes no room."""
+    monkeypatch.setattr(preallocation, "_fallocate", lambda *_: False)

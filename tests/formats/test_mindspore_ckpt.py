@@ -448,6 +448,7 @@ def test_what_mindspore_would_not_read_back_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a.ckpt").exists()
 
 
+@pytest.mark.usefixtures("holes")
 def test_files_of_more_than_four_gigabytes_are_read_and_written(tmp_path: Path) -> None:
     big = (4 << 30) + 7
     path = tmp_path / "big.ckpt"

@@ -284,6 +284,7 @@ def test_unsealed_tensor_is_a_mistake(tmp_path: Path) -> None:
         writer.finish()
 
 
+@pytest.mark.usefixtures("holes")
 def test_more_than_four_gigabytes_and_65535_members(tmp_path: Path) -> None:
     from isal.isal_zlib import crc32_combine
 

@@ -417,6 +417,7 @@ def test_equal_tensors_make_equal_files(tmp_path):
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
 
 
+@pytest.mark.usefixtures("holes")
 def test_tensors_over_4_gib_are_written_and_read_where_they_lie(tmp_path):
     specs = [
         TensorSpec("before", FLOAT32, (3,)),

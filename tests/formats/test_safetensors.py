@@ -371,6 +371,7 @@ def test_it_is_recognised_by_its_content(tmp_path: Path) -> None:
         assert not safetensors.sniff(registry.probe(path))
 
 
+@pytest.mark.usefixtures("holes")
 def test_more_than_four_gigabytes_are_a_matter_of_offsets(tmp_path: Path) -> None:
     large = (1 << 32) + 8
     specs = [TensorSpec("big", DTYPES["float64"], (large // 8,)), TensorSpec("small", DTYPES["uint8"], (3,))]

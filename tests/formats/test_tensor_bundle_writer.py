@@ -105,6 +105,7 @@ def test_an_unfinished_bundle_is_none(tmp_path: Path) -> None:
     assert (tmp_path / "m.index").read_bytes() == b""
 
 
+@pytest.mark.usefixtures("holes")
 def test_tensors_beyond_four_gigabytes_have_their_place(tmp_path: Path) -> None:
     last = np.arange(3, dtype="f4")
     specs = [TensorSpec("a", DTYPES["int8"], (5 << 30,)), TensorSpec("b", F32, (3,))]

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlingua.errors import FormatError, MappingError, OutputError
-from interlingua.formats import preallocation, torch_zip, torch_zip_writer
+from interlingua.formats import torch_zip, torch_zip_writer
 from interlingua.formats.base import SourceFile, TensorSpec
 from interlingua.formats.dtypes import DTYPES, FLOAT32, INT64
 from interlingua.formats.registry import probe
@@ -448,8 +448,8 @@ def test_the_folder_in_the_zip_is_the_name_that_pytorch_gives_it(tmp_path, name)
     assert torch.equal(torch.load(tmp_path / name)["w"].view(torch.uint8), SOME["w"].view(torch.uint8))
 
 
-def test_more_than_four_gigabytes_are_written_and_read_through_64_bit_fields(tmp_path, monkeypatch):
-    monkeypatch.setattr(preallocation, "_fallocate", lambda *_: False)
+@pytest.mark.usefixtures("holes")
+def test_more_than_four_gigabytes_are_written_and_read_through_64_bit_fields(tmp_path):
     path = tmp_path / "m.bin"
     big = TensorSpec("big", DTYPES["uint8"], ((1 << 32) + 5,))
     specs = [TensorSpec("first", INT64, (1,)), big, TensorSpec("last", FLOAT32, (2,))]
