@@ -20,6 +20,7 @@ import pytest
 
 pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
+psutil = pytest.importorskip("psutil")
 
 from interlingua.convert.batch import dask_workers
 from interlingua.convert.batch.dask_job import Site, SourceFile, flaw, python_version, version
@@ -250,9 +251,12 @@ def lose_the_worker(root: Path) -> threading.Thread:
         held_by = root / "out" / "all" / "held"
         wait_for(held_by)
         process, worker = map(int, held_by.read_text().split())
-        os.kill(process, signal.SIGSTOP)  # It is not to clear up after itself.
-        os.kill(worker, signal.SIGKILL)
+        # Neither is to notice that the other is gone: to the scheduler both end at once.
+        os.kill(worker, signal.SIGSTOP)
         os.kill(process, signal.SIGKILL)
+        while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        os.kill(worker, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
