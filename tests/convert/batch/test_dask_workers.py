@@ -20,7 +20,6 @@ import pytest
 
 pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
-psutil = pytest.importorskip("psutil")
 
 from interlingua.convert.batch import dask_workers
 from interlingua.convert.batch.dask_job import Site, SourceFile, flaw, python_version, version
@@ -246,6 +245,7 @@ def test_an_interruption_ends_every_job_wherever_it_runs(tmp_path: Path, shared:
 
 def lose_the_worker(root: Path) -> threading.Thread:
     """Kill, as the loss of a machine does, the worker that is in the middle of the job, and what it started."""
+    import psutil
 
     def kill() -> None:
         held_by = root / "out" / "all" / "held"
