@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,32 +43,43 @@ class Losses:
 
 def transpose(matrix: Array, turned: Array) -> None:
     """Put the transpose of a row-major ``[rows, columns]`` matrix into ``turned``, ``[columns, rows]`` of one dtype."""
-    import numpy as np
-
-    rows, columns = matrix.shape
-    block = np.empty((min(rows, SIDE), min(columns, SIDE) + CACHE_LINE // matrix.itemsize), matrix.dtype)
-    for top in range(0, rows, SIDE):
-        for left in range(0, columns, SIDE):
-            part = matrix[top : top + SIDE, left : left + SIDE]
-            near = block[: part.shape[0], : part.shape[1]]
-            near[...] = part
-            turned[left : left + SIDE, top : top + SIDE] = near.T
+    near = _Near(matrix)
+    for down, across in _squares(matrix):
+        turned[across, down] = near.copy(matrix[down, across]).T
 
 
 def is_transpose(matrix: Array, turned: Array) -> bool:
     """Say whether a ``[columns, rows]`` array has the bits of the transpose of a ``[rows, columns]`` one."""
     import numpy as np
 
+    near = _Near(turned)
+    return all(
+        np.array_equal(near.copy(turned[across, down]).T, matrix[down, across]) for down, across in _squares(matrix)
+    )
+
+
+class _Near:
+    """Room for one block of a matrix, in a core's own cache."""
+
+    def __init__(self, matrix: Array) -> None:
+        import numpy as np
+
+        rows, columns = (min(side, SIDE) for side in matrix.shape)
+        self._block = np.empty((rows, columns + CACHE_LINE // matrix.itemsize), matrix.dtype)
+
+    def copy(self, part: Array) -> Array:
+        """Return a copy of a block, valid until the next."""
+        copied = self._block[: part.shape[0], : part.shape[1]]
+        copied[...] = part
+        return copied
+
+
+def _squares(matrix: Array) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and the columns of each block of a matrix."""
     rows, columns = matrix.shape
-    block = np.empty((min(columns, SIDE), min(rows, SIDE) + CACHE_LINE // matrix.itemsize), matrix.dtype)
     for top in range(0, rows, SIDE):
         for left in range(0, columns, SIDE):
-            part = turned[left : left + SIDE, top : top + SIDE]
-            near = block[: part.shape[0], : part.shape[1]]
-            near[...] = part
-            if not np.array_equal(near.T, matrix[top : top + SIDE, left : left + SIDE]):
-                return False
-    return True
+            yield slice(top, top + SIDE), slice(left, left + SIDE)
 
 
 def words(dtype: DType) -> str:

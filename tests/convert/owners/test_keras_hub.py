@@ -156,7 +156,7 @@ for case, (prefix, sizes, backbone, hub_sizes, tokenizer) in CASES.items():
     named = str(path / ("pt" if prefix == "XLMRoberta" else "headed"))
     try:
         incumbent = None if prefix == "Electra" else same(weights(loaded), weights(backbone.from_preset(named)))
-    except Exception as error:
+    except Exception as error:  # What KerasHub's own conversion cannot do is a finding, too.
         incumbent = repr(error)
     with interlingua.open(path / "own") as seen:
         what = [seen.dialect, seen.family, dict(seen.match.leftovers)]

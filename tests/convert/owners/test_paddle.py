@@ -244,7 +244,7 @@ for prefix, models in families.items():
                 differing = sorted(
                     n for n in mine if n not in to_paddle[0] and not np.array_equal(mine[n].numpy(), other[n].numpy())
                 )
-            except Exception as error:
+            except Exception as error:  # What PaddleNLP's own conversion cannot do is a finding, too.
                 differing = [str(error).splitlines()[-2:]]
         found[case] = dict(
             what=what, to_hf=to_hf, forth=forth, back=back, files=files, safe=[safe, loaded_safe], to_paddle=to_paddle,
