@@ -7,11 +7,6 @@ source), ``choices.py`` (names that shells complete), ``terminal.py`` and ``prog
 
 from __future__ import annotations
 
-import gc
-
-# What a command makes lives until it ends: thousands of small values, through which Python would look again and again.
-gc.set_threshold(50_000)
-
 import click
 
 from interlingua.cli.batch_command import batch
