@@ -306,10 +306,9 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"{text!r} is no size.", hint="Write 5GB, 500MB or 2GiB.")
-    from fractions import Fraction
-
+    whole, _, decimals = found[1].partition(".")
     power = " kmgt".index(found[2].lower() or " ")
-    size = int(Fraction(found[1]) * (1024 if found[3] else 1000) ** power)
+    size: int = int(whole + decimals) * (1024 if found[3] else 1000) ** power // 10 ** len(decimals)
     if size < 1:
         raise UsageError(f"{text!r} is no size.", hint="A file holds at least one byte.")
     return size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,11 +106,9 @@ def execute(
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _open_writer(output, path) as writer:
-                for done in _stream(output, writer, readers, verify, stop, tell):
-                    if done.place is not None:
-                        places[output.path, done.lost.name] = done.place
-                    if done.lost.losses:
-                        lost.append(done.lost)
+                found, narrowed = _stream(output, writer, readers, verify, stop, tell)
+                places |= {(output.path, name): place for name, place in found.items()}
+                lost += narrowed
                 writer.finish()
                 files += [written.relative_to(folder).as_posix() for written in writer.paths]
         except OSError as error:
@@ -119,43 +116,55 @@ def execute(
     return Written(tuple(lost), places, (*files, *(text.path for text in plan.texts)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """One tensor written; its place where it was read back."""
-
-    lost: Lost
-    place: Spot | None
-
-
 def _stream(
     output: Output, writer: Writer, readers: Readers, verify: bool, stop: threading.Event, tell: Tell
-) -> list[_Done]:
-    """Write an output's tensors, the largest first so that the last ones to finish are short."""
-    steps = sorted(output.steps, key=lambda step: -step.target.nbytes)
+) -> tuple[dict[str, Spot], list[Lost]]:
+    """Write an output's tensors, the largest first so that the last ones to finish are short.
 
-    def work(step: Step) -> _Done:
+    Returns:
+        Where those that were read back are, by name; and what narrowing lost, of those of which it lost something.
+    """
+    steps = sorted(output.steps, key=lambda step: -step.target.nbytes)
+    waiting = iter(steps)
+    places: dict[str, Spot] = {}
+    lost: dict[str, Lost] = {}
+    errors: list[BaseException] = []
+
+    def work(step: Step) -> None:
         name = step.target.name
         with writer.slot(name) as slot:
             checksum, losses = write_step(step, readers, slot, writer.checksum, tell, verify=verify)
-            place = spot(slot.fd, slot.offset) if verify and step.keeps_bits else None
+            if verify and step.keeps_bits:
+                places[name] = spot(slot.fd, slot.offset)
         writer.seal(name, checksum)
-        return _Done(Lost(name, step.target.elements, losses), place)
+        if losses:
+            lost[name] = Lost(name, step.target.elements, losses)
 
-    if len(steps) == 1:
-        return [work(steps[0])]
-    with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(work, step) for step in steps]
+    def work_off() -> None:
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if any(not future.done() or future.exception() for future in futures):
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-    errors = [error for future in futures if not future.cancelled() and (error := future.exception())]
-    for error in errors:
-        if not isinstance(error, _StoppedError):
-            raise error
-    return [future.result() for future in futures]
+            for step in waiting:
+                work(step)
+        except BaseException as error:
+            stop.set()
+            if not isinstance(error, _StoppedError):
+                errors.append(error)
+
+    # No pool: it makes a future for each tensor, which for thousands of them are megabytes.
+    threads = [threading.Thread(target=work_off, name="interlingua-write") for _ in steps[:THREADS]]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop.set()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return places, [lost[step.target.name] for step in steps if step.target.name in lost]
 
 
 def _open_writer(output: Output, path: Path) -> Writer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -193,6 +192,8 @@ def _folder_of(weights: Path) -> Path:
 
 
 def _unpacked(path: Path) -> Place:
+    import tempfile
+
     from interlingua.formats.archive import open_archive
 
     with ExitStack() as stack:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, wait
+from typing import TYPE_CHECKING
 
 from interlingua.errors import FormatError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Fetch = Callable[[int, int], bytes]
 """Returns ``nbytes`` bytes from ``start`` of the whole; called from several threads at once."""
@@ -146,6 +149,8 @@ class LazyFile:
         if len(runs) == 1:
             self._bring_run(*runs[0])
             return
+        from concurrent.futures import wait
+
         waiting = [self._pool.submit(self._bring_run, start, end) for start, end in runs]
         wait(waiting)
         for future in waiting:

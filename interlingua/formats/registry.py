@@ -34,11 +34,15 @@ class Probe:
     size: int
 
 
-class ContainerModule(Protocol):
-    """What a container's module offers to this registry."""
+class Recogniser(Protocol):
+    """A module that knows a container when it sees one."""
 
     def sniff(self, probe: Probe) -> bool:
         """Say whether the path is of this container, from its content."""
+
+
+class ContainerModule(Recogniser, Protocol):
+    """What a container's module offers to this registry."""
 
     def open_reader(self, path: Path) -> Reader:
         """Open the path, which ``sniff`` has recognised; raise FormatError where it is damaged or hostile."""
@@ -68,6 +72,7 @@ class Container:
         form: ``file``; ``folder``, with a file for each tensor; or ``prefix``, of the names of several files.
         begins: a regular expression of the bytes that a file of this container begins with: where they are others,
             the module need not even be imported. Empty where any may be.
+        known_by: the lighter module that is asked in place of ``module``, where the first bytes rule nothing out.
     """
 
     name: str
@@ -78,16 +83,24 @@ class Container:
     shares: bool = False
     form: str = "file"
     begins: bytes = b""
+    known_by: str = ""
 
     def load(self) -> ContainerModule:
         """Import and return the container's module."""
         return cast(ContainerModule, import_module(f"interlingua.formats.{self.module}"))
 
     def may_be(self, seen: Probe) -> bool:
-        """Say whether it is worth importing the module to ask it."""
+        """Say whether it is worth importing a module to ask it."""
         if seen.is_dir:
             return self.form != "file"
         return re.match(self.begins, seen.head, re.DOTALL) is not None
+
+    def recognises(self, seen: Probe) -> bool:
+        """Say whether a path is of this container, importing no more than that takes."""
+        if not self.may_be(seen):
+            return False
+        recogniser: Recogniser = import_module(f"interlingua.formats.{self.known_by or self.module}")
+        return recogniser.sniff(seen)
 
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -109,7 +122,15 @@ _TABLE = (
     Container("torch-zip", "torch_zip", (".bin", ".pt", ".pth"), True, "PyTorch zip", shares=True, begins=ZIP),
     Container("torch-legacy", "torch_legacy", (".bin", ".pt", ".pth"), False, "PyTorch before 1.6", begins=TORCH),
     Container("torch-tar", "torch_tar", (".pt", ".pth"), False, "PyTorch before 0.1.10", begins=TAR),
-    Container("tensor-bundle", "tensor_bundle", (".ckpt",), True, "TensorFlow checkpoint", form="prefix"),
+    Container(
+        "tensor-bundle",
+        "tensor_bundle",
+        (".ckpt",),
+        True,
+        "TensorFlow checkpoint",
+        form="prefix",
+        known_by="tensor_bundle_paths",
+    ),
     Container("keras-archive", "keras_archive", (".keras",), False, "Keras 3 archive", begins=ZIP),
     Container("keras-hdf5", "keras_hdf5", (".h5", ".hdf5"), True, "Keras weights in HDF5", begins=SUPERBLOCK),
     Container(
@@ -175,7 +196,7 @@ def sniff(path: str | os.PathLike[str]) -> Container | None:
     """Return the container that a path is, or None where no container recognises it."""
     seen = probe(path)
     for container in _TABLE:
-        if container.may_be(seen) and container.load().sniff(seen):
+        if container.recognises(seen):
             return container
     return None
 

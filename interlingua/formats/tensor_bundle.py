@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from interlingua.errors import FormatError
 from interlingua.formats.base import Extent, Reader, SourceFile, TensorSpec
@@ -21,15 +21,12 @@ from interlingua.formats.castagnoli import join, unmask
 from interlingua.formats.dtypes import STRING
 from interlingua.formats.tensor_bundle_data import Piece, Source, read_swapped
 from interlingua.formats.tensor_bundle_index import Entry, Index, read_index
-from interlingua.formats.tensor_bundle_paths import find_index, looks_like_bundle, prefix_of, shard_of
+from interlingua.formats.tensor_bundle_paths import find_index, prefix_of, shard_of
+from interlingua.formats.tensor_bundle_paths import sniff as sniff
 from interlingua.formats.tensor_bundle_slices import MAX_SCATTERED, Placement, tiles
 from interlingua.formats.tensor_bundle_strings import StringPayload, parse_payload
 from interlingua.formats.tensor_bundle_writer import TensorBundleWriter
 from interlingua.formats.trackable_graph import GRAPH_KEY, MAX_GRAPH, parse_full_names
-
-if TYPE_CHECKING:
-    from interlingua.formats.registry import Probe
-
 
 MISSING = "<missing: the data of the tensors in it cannot be read>"
 """Stands in ``objects`` for a data file that is not there."""
@@ -239,11 +236,6 @@ class TensorBundleReader(Reader):
         """Close the data files."""
         for file in self._files.values():
             file.close()
-
-
-def sniff(probe: Probe) -> bool:
-    """Say whether the path leads to a tensor bundle (or a checkpoint of version 1, which is then refused by name)."""
-    return looks_like_bundle(probe.path)
 
 
 def open_reader(path: Path) -> TensorBundleReader:

@@ -12,10 +12,14 @@ import contextlib
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlingua.errors import FormatError, OutputError
 from interlingua.formats.base import SourceFile
 from interlingua.formats.leveldb_table import is_table
+
+if TYPE_CHECKING:
+    from interlingua.formats.registry import Probe
 
 INDEX = ".index"
 STATE = "checkpoint"
@@ -39,9 +43,13 @@ def shard_of(prefix: Path, number: int, count: int) -> Path:
     return prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
 
 
-def looks_like_bundle(path: Path) -> bool:
-    """Say whether a path leads to a bundle: a folder, an index (of version 1, too), a data file, or a prefix."""
-    if os.path.isdir(path):
+def sniff(probe: Probe) -> bool:
+    """Say whether a path leads to a bundle: a folder, an index, a data file, or a prefix.
+
+    The index of a checkpoint of version 1 counts, which is then refused by name.
+    """
+    path = probe.path
+    if probe.is_dir:
         return bool(_indices(path)) or _read_state(path) is not None
     if os.path.exists(path):
         # A data file is bare numbers: it has nothing but its name to be known by.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from interlingua.convert.plan import Step
@@ -86,12 +85,16 @@ def compare_steps(
     def look(name: str) -> TensorDifference | None:
         return _compare_tensor(ours[name], a, theirs[name], b, atol, progress)
 
-    with (
-        fetched_ahead(map(ours.__getitem__, both), readers_of(a)),
-        fetched_ahead(map(theirs.__getitem__, both), readers_of(b)),
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
-        differences = [entry for entry in pool.map(look, both) if entry is not None]
+    differences = []
+    if both:
+        from concurrent.futures import ThreadPoolExecutor  # Mostly there is nothing left to look at after a conversion.
+
+        with (
+            fetched_ahead(map(ours.__getitem__, both), readers_of(a)),
+            fetched_ahead(map(theirs.__getitem__, both), readers_of(b)),
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+            differences = [entry for entry in pool.map(look, both) if entry is not None]
     differences += [TensorDifference(name, "only in A", "") for name in ours if name not in theirs]
     differences += [TensorDifference(name, "only in B", "") for name in theirs if name not in ours]
     return Comparison(len(both), tuple(differences))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def test_an_archive_converts_as_its_folder_does(folder: Path, tmp_path: Path, monkeypatch, form: str) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    monkeypatch.setattr(locate.tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     archive = shutil.make_archive(str(tmp_path / "a"), form, folder.parent)
     interlingua.convert(archive, tmp_path / "one", to="uer", sync=False)
     interlingua.convert(folder, tmp_path / "other", to="uer", sync=False)

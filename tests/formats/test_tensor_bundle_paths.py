@@ -11,16 +11,21 @@ from hypothesis import strategies as st
 
 from interlingua.errors import FormatError, OutputError
 from interlingua.formats.leveldb_table import encode_table
+from interlingua.formats.registry import Probe
 from interlingua.formats.tensor_bundle_paths import (
     STATE,
     encode_state,
     find_index,
     index_of,
-    looks_like_bundle,
     prefix_of,
     shard_of,
+    sniff,
 )
 from tests.formats.bundles import write_bundle
+
+
+def is_bundle(path: Path) -> bool:
+    return sniff(Probe(path, os.path.isdir(path), b"", 0))
 
 
 def state(folder: Path, text: str | bytes) -> None:
@@ -45,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     ["model.ckpt-2", "model.ckpt-2.index", "model.ckpt-2.data-00000-of-00003", "model.ckpt-2.data-00002-of-00003"],
 )
 def test_a_bundle_is_found_by_prefix_index_and_data_file(folder: Path, name: str) -> None:
-    assert looks_like_bundle(folder / name)
+    assert is_bundle(folder / name)
     assert find_index(folder / name) == folder / "model.ckpt-2.index"
     assert prefix_of(find_index(folder / name)) == folder / "model.ckpt-2"
 
@@ -55,11 +60,11 @@ def test_a_prefix_may_itself_end_as_an_index_or_a_data_file_does(tmp_path: Path)
         write_bundle(tmp_path / name, {}, b"")
         assert find_index(tmp_path / (name + ".index")) == index_of(tmp_path / name)
         assert find_index(shard_of(tmp_path / name, 0, 1)) == index_of(tmp_path / name)
-        assert looks_like_bundle(tmp_path / name)
+        assert is_bundle(tmp_path / name)
 
 
 def test_a_folder_of_several_is_refused_with_their_names(folder: Path) -> None:
-    assert looks_like_bundle(folder)
+    assert is_bundle(folder)
     with pytest.raises(FormatError, match=r"2 checkpoints.*: model\.ckpt-1, model\.ckpt-2"):
         find_index(folder)
 
@@ -149,9 +154,9 @@ def test_what_is_no_bundle_is_not_taken_for_one(folder: Path) -> None:
     empty.mkdir()
     (empty / "faiss.index").write_bytes(bytes(100))
     for path in (empty, empty / "faiss.index", folder / "bert_config.json", folder / "faiss.index", folder / "none"):
-        assert not looks_like_bundle(path)
+        assert not is_bundle(path)
     for path in (Path("/"), Path("x" * 5000), Path("a\0b")):
-        assert not looks_like_bundle(path)
+        assert not is_bundle(path)
     with pytest.raises(FormatError, match="without a checkpoint's index"):
         find_index(empty)
     with pytest.raises(FormatError, match=r"none\.index is not there"):
@@ -160,7 +165,7 @@ def test_what_is_no_bundle_is_not_taken_for_one(folder: Path) -> None:
 
 def test_a_folder_with_a_state_file_alone_is_refused_as_a_checkpoint_without_index(tmp_path: Path) -> None:
     state(tmp_path, 'model_checkpoint_path: "model.ckpt"')
-    assert looks_like_bundle(tmp_path)
+    assert is_bundle(tmp_path)
     with pytest.raises(FormatError, match="without a checkpoint's index"):
         find_index(tmp_path)
 
@@ -168,7 +173,7 @@ def test_a_folder_with_a_state_file_alone_is_refused_as_a_checkpoint_without_ind
 def test_a_data_file_without_its_index_is_refused_by_the_indexs_name(tmp_path: Path) -> None:
     path = tmp_path / "m.ckpt.data-00000-of-00001"
     path.write_bytes(bytes(10))
-    assert looks_like_bundle(path)
+    assert is_bundle(path)
     with pytest.raises(FormatError, match=r"m\.ckpt\.index is not there"):
         find_index(path)
 
