@@ -11,6 +11,9 @@ from interlingua.cli.options import HELP
 PROGRAMS = ("interlingua", "convert-checkpoint", "parity-check")
 """The names that commands are started by."""
 
+PREAMBLES = {"zsh": "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"}
+"""Shell -> what its scripts need: a zsh without any configuration has not loaded its completion yet."""
+
 
 @click.command(context_settings=HELP, short_help="Print the script that completes commands in a shell.")
 @click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
@@ -28,6 +31,8 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise LookupError(shell)
+    if shell in PREAMBLES:
+        click.echo(PREAMBLES[shell])
     for program in PROGRAMS:
         variable = f"_{program}_COMPLETE".replace("-", "_").upper()
         # The script's own text: `source` would start the shell besides, to look at its version.

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -111,12 +112,29 @@ def test_another_shell_is_refused_with_those_there_are() -> None:
     assert "Did you mean 'bash'?" in refused.stderr
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
-def test_bash_completes_with_the_script(tmp_path: Path) -> None:
-    program = tmp_path / "interlingua"
+def said_by(shell: str, folder: Path, lines: Sequence[str]) -> list[str]:
+    """What a shell prints that has read none of its user's files, and finds the program where it looks for commands."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    bare = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    program = folder / "interlingua"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{START}" "$@"\n', encoding="utf-8")
     program.chmod(0o755)
+    found = subprocess.run(
+        [shell, *bare, "-c", "\n".join(lines)],
+        env=environment(PATH=f"{folder}{os.pathsep}{os.environ['PATH']}", HOME=str(folder)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    return found.stdout.splitlines()
+
+
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     lines = (
+        "set -e",
         'eval "$(interlingua completion bash)"',
         "complete -p interlingua convert-checkpoint parity-check",
         "COMP_WORDS=(interlingua convert a b --to ke)",
@@ -124,13 +142,36 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
         "_interlingua_completion interlingua",
         'printf "%s\\n" "${COMPREPLY[@]}"',
     )
-    found = subprocess.run(
-        ["bash", "--norc", "-e", "-c", "\n".join(lines)],
-        env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    assert said_by("bash", tmp_path, lines)[-2:] == ["keras-hub", "keras-bert"]
+
+
+def test_zsh_completes_with_the_script_and_loads_what_that_takes(tmp_path: Path) -> None:
+    lines = (
+        "set -e",
+        'eval "$(interlingua completion zsh)"',
+        "print $_comps[interlingua] $_comps[convert-checkpoint] $_comps[parity-check]",
+        # What shows the choices runs in a terminal alone: its list of them is looked at instead.
+        "_describe() { print -l -- ${(P)3} }",
+        "words=(interlingua convert a b --to ke) CURRENT=6",
+        "_interlingua_completion",
     )
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.splitlines()[-2:] == ["keras-hub", "keras-bert"]
+    assert said_by("zsh", tmp_path, lines) == [
+        "_interlingua_completion _convert_checkpoint_completion _parity_check_completion",
+        "keras-hub:KerasHub",
+        "keras-bert:keras-bert",
+    ]
+
+
+def test_fish_completes_with_the_script(tmp_path: Path) -> None:
+    lines = (
+        "interlingua completion fish | source",
+        'complete -C "interlingua convert a b --to ke"',
+        'complete -C "interlingua in"',
+        f'complete -C "interlingua inspect {tmp_path}/inter"',
+    )
+    assert said_by("fish", tmp_path, lines) == [
+        "keras-bert\tkeras-bert",
+        "keras-hub\tKerasHub",
+        f"inspect\t{main.commands['inspect'].short_help}",
+        f"{tmp_path}/interlingua",
+    ]
