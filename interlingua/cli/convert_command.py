@@ -13,7 +13,7 @@ from interlingua.cli.choices import CONTAINER, DIALECT, PLACE, Choice
 from interlingua.cli.failures import failures
 from interlingua.cli.options import HELP, asked_of, source_options
 from interlingua.cli.parity_command import show_parity
-from interlingua.cli.progress import WritingProgress
+from interlingua.cli.progress import ConversionProgress
 from interlingua.cli.terminal import open_console, print_json, say, working
 from interlingua.errors import UsageError, printable
 
@@ -101,15 +101,12 @@ def convert(src: str, dst: str, **options: Any) -> None:
     if wanted.keep_names and options["check"] == "parity":
         raise UsageError("--check parity needs models, and --keep-names looks at none.", hint="Leave one of them out.")
     silent = options["quiet"] or options["as_json"]
-    then = "uploading" if "://" in dst and not dst.startswith("file:") else "finishing"
     started = time.perf_counter()
-    with WritingProgress(silent, then) as progress:
+    with ConversionProgress(silent) as progress:
 
         def announce(plan: Plan) -> None:
             if not silent:
                 _announce(plan, dst, options["dry_run"])
-            if not options["dry_run"]:
-                progress.start(plan.nbytes)
 
         result = conversion.convert(
             src,
@@ -118,6 +115,7 @@ def convert(src: str, dst: str, **options: Any) -> None:
             dry_run=options["dry_run"],
             check=None if options["check"] == "none" else check_weights,
             announce=announce,
+            phase=progress.begin,
             progress=progress.advance,
         )
     seconds = time.perf_counter() - started

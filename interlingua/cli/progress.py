@@ -13,22 +13,29 @@ if TYPE_CHECKING:
     from interlingua.convert.batch.jobs import Job, JobResult
 
 
-class WritingProgress:
+class ConversionProgress:
     """A bar on standard error with bytes, rate and memory; nothing where that is no terminal."""
 
-    def __init__(self, silent: bool, then: str = "finishing") -> None:
+    def __init__(self, silent: bool) -> None:
         self.shown = not silent and has_live_display()
-        self.then = then  # What goes on when all is written.
         self.bar: Any = None
 
-    def start(self, total: int) -> None:
-        """Show the bar."""
+    def begin(self, words: str, total: int | None) -> None:
+        """Show the bar, from its start, of so many bytes; of None it moves to and fro."""
         if not self.shown:
             return
+        if self.bar is None:
+            self.bar = self._made()
+            self.bar.start()
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+        self.task = self.bar.add_task(words, total=total, memory=_memory())
+
+    def _made(self) -> Any:
         from rich import progress
 
         console = open_console(err=True)
-        self.bar = progress.Progress(
+        return progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(_bar_width(console.width, 50)),
             progress.DownloadColumn(),
@@ -38,17 +45,15 @@ class WritingProgress:
             console=console,
             transient=True,
         )
-        self.bar.start()
-        self.task = self.bar.add_task("writing", total=total, memory=_memory())
 
     def advance(self, count: int) -> None:
         """Move the bar by a number of bytes."""
         if self.bar is not None:
             self.bar.update(self.task, advance=count, memory=_memory())
-            if self.bar.finished:  # The disk, the check and an upload have yet to do their part.
-                self.bar.update(self.task, description=self.then)
+            if self.bar.finished:  # The disk and the check have yet to do their part.
+                self.bar.update(self.task, description="finishing")
 
-    def __enter__(self) -> WritingProgress:
+    def __enter__(self) -> ConversionProgress:
         return self
 
     def __exit__(self, *_: object) -> None:

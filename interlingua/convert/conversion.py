@@ -28,7 +28,7 @@ from interlingua.formats.plain_files import PlainFiles
 from interlingua.mappings import registry as dialects
 
 if TYPE_CHECKING:
-    from interlingua.convert.remote.uploads import Upload
+    from interlingua.convert.remote.uploads import Phase, Upload
 
 Check = Callable[[Checkpoint, Path, Plan, Written], None]
 """Holds what was written against its source; raises CheckError where they differ."""
@@ -94,6 +94,7 @@ def convert(
     dry_run: bool = False,
     check: Check | None = None,
     announce: Callable[[Plan], None] | None = None,
+    phase: Phase | None = None,
     progress: Callable[[int], None] | None = None,
     finish: Finish | None = None,
 ) -> Result:
@@ -107,7 +108,9 @@ def convert(
         dry_run: make the plan and stop.
         check: holds the output against the source once it is in place.
         announce: shown the plan before anything is written.
-        progress: told bytes as they are done, from several threads.
+        phase: told what begins that takes its time.
+        progress: told bytes of the phase as they are done, from several threads; fewer than none where a request
+            failed and is made again.
         finish: adds files that appear together with the output.
 
     Raises:
@@ -136,6 +139,8 @@ def convert(
         if dry_run:
             return Result(plan, None, (), False)
         _check_space(opened, plan)
+        if phase is not None:
+            phase("writing", plan.nbytes)
         with _readers(opened, plan) as readers, staging(destination) as folder:
             steps = [step for output in plan.outputs for step in output.steps]
             with fetched_ahead(steps, readers):
@@ -150,7 +155,7 @@ def convert(
         checked = check is not None
         if upload is None:
             return Result(plan, destination.path, written.lost, checked)
-        versions = upload.send(files, overwrite=options.overwrite, verify=checked)
+        versions = upload.send(files, overwrite=options.overwrite, verify=checked, phase=phase, progress=progress)
         return Result(plan, str(upload.uri), written.lost, checked, versions)
 
 

@@ -32,8 +32,8 @@ def job(name: str) -> Job:
 def test_no_bar_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     for silent, display in ((True, True), (False, False)):
         monkeypatch.setattr(progress, "has_live_display", lambda display=display: display)
-        with progress.WritingProgress(silent) as writing, progress.BatchProgress(3, silent) as batch:
-            writing.start(100)
+        with progress.ConversionProgress(silent) as writing, progress.BatchProgress(3, silent) as batch:
+            writing.begin("writing", 100)
             writing.advance(100)
             batch.weigh({"one": 5})
             batch.tell(job("one"), JobResult("one", DONE))
@@ -42,8 +42,8 @@ def test_no_bar_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("shown")
 def test_a_conversion_counts_bytes_and_says_when_only_the_end_is_left() -> None:
-    with progress.WritingProgress(False) as writing:
-        writing.start(100)
+    with progress.ConversionProgress(False) as writing:
+        writing.begin("writing", 100)
         writing.advance(99)
         (task,) = writing.bar.tasks
         assert (task.completed, task.total, task.description) == (99, 100, "writing")
@@ -52,11 +52,17 @@ def test_a_conversion_counts_bytes_and_says_when_only_the_end_is_left() -> None:
 
 
 @pytest.mark.usefixtures("shown")
-def test_a_conversion_that_goes_elsewhere_says_that_it_is_being_uploaded() -> None:
-    with progress.WritingProgress(False, "uploading") as writing:
-        writing.start(100)
-        writing.advance(100)
-        assert writing.bar.tasks[0].description == "uploading"
+def test_each_phase_of_a_conversion_has_the_bar_to_itself() -> None:
+    with progress.ConversionProgress(False) as bar:
+        for words, total in (("writing", 100), ("uploading", 120), ("reading back", None)):
+            bar.begin(words, total)
+            (task,) = bar.bar.tasks
+            assert (task.description, task.completed, task.total) == (words, 0, total)
+            bar.advance(60)
+            bar.advance(-20)
+            assert task.completed == 40
+            bar.advance(60)
+            assert task.description == ("finishing" if total == 100 else words)
 
 
 @pytest.mark.usefixtures("shown")

@@ -10,7 +10,7 @@ from typing import Any
 
 from interlingua.convert.remote.failures import CHANGED, TRY_AGAIN, reach
 from interlingua.convert.remote.retries import status_of
-from interlingua.convert.remote.storage import MOST_FILES, NotThereError, RemoteFile
+from interlingua.convert.remote.storage import MOST_FILES, NotThereError, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, OutputError
 from interlingua.formats.archive import name_flaw
@@ -30,6 +30,26 @@ _VERSIONS = {"s3": "ETag", "gs": "generation"}
 NOT_IMPLEMENTED = 501
 
 
+@contextlib.contextmanager
+def _sent(file: Path, tell: Tell) -> Iterator[Any]:
+    """Yield what fsspec tells of a file that it sends; where that fails, what was told of it is taken back."""
+    from fsspec.callbacks import Callback
+
+    told = 0
+
+    def heard(_: int | None, value: int, **__: object) -> None:
+        nonlocal told
+        tell(value - told)
+        told = value
+
+    try:
+        yield Callback(hooks={"tell": heard})
+    except BaseException:
+        tell(-told)
+        raise
+    tell(file.stat().st_size - told)
+
+
 class _AppearedError(OutputError):
     """Somebody else's file has appeared at a place that was free."""
 
@@ -40,6 +60,8 @@ class FsspecStorage:
     An S3 object is read under its ETag (``If-Match``), one of Google's by its generation; what memory holds is
     looked at again after each read.
     """
+
+    tells = True
 
     def __init__(self, uri: Uri) -> None:
         import fsspec
@@ -163,7 +185,7 @@ class FsspecStorage:
     def local(self, file: RemoteFile) -> Path | None:
         return None
 
-    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool, tell: Tell = unheard) -> None:
         single = names[0] == self._uri.name
         base = str(self._uri.parent if single else self._uri)
         old = self._in_the_way(names, single)
@@ -177,7 +199,7 @@ class FsspecStorage:
                 self._write(partial(self._fs.rm_file, f"{base}/{name}"))
             for name in reversed(names):
                 placed.append(name)  # Of a request that failed nobody knows what it did.
-                self._write(partial(self._put, folder / name, f"{base}/{name}", overwrite))
+                self._write(partial(self._put, folder / name, f"{base}/{name}", overwrite, tell))
         except BaseException as error:
             if isinstance(error, _AppearedError):
                 placed.pop()  # Somebody else's.
@@ -207,16 +229,19 @@ class FsspecStorage:
             text = error.message.removeprefix(f"{self._uri}: ").replace("cannot be read", "cannot be written")
             raise OutputError(f"{self._uri}: {text}", hint=error.hint) from error
 
-    def _put(self, file: Path, address: str, overwrite: bool) -> None:
+    def _put(self, file: Path, address: str, overwrite: bool, tell: Tell) -> None:
         if self._scheme == "memory":
             self._fs.pipe_file(address, file.read_bytes())  # Whole at once: what is written bit by bit is seen so.
+            tell(file.stat().st_size)
             return
         try:
-            self._fs.put_file(str(file), address, mode="overwrite" if overwrite else "create")
+            with _sent(file, tell) as sent:
+                self._fs.put_file(str(file), address, mode="overwrite" if overwrite else "create", callback=sent)
         except Exception as error:  # Each system's client has errors of its own; they are told apart by status.
             if overwrite or status_of(error) != NOT_IMPLEMENTED:
                 raise
-            self._fs.put_file(str(file), address)  # A server that has no conditions for writing.
+            with _sent(file, tell) as sent:
+                self._fs.put_file(str(file), address, callback=sent)  # A server that has no conditions for writing.
 
     def close(self) -> None:
         pass

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from interlingua.convert.locate import INDEX
 from interlingua.convert.remote.companions import MOST_SHARDS, companion_names, data_names, weights_names
 from interlingua.convert.remote.failures import CHANGED, TRY_AGAIN, reach
-from interlingua.convert.remote.storage import NotThereError, RemoteFile
+from interlingua.convert.remote.storage import NotThereError, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, UsageError
 from interlingua.formats.archive import name_flaw
@@ -50,6 +50,8 @@ class HttpStorage:
     The files are the one that is named and those of usual names beside it. In a folder, which is an address that
     is not there itself or leads to one that ends with a slash, they are those of usual names.
     """
+
+    tells = False
 
     def __init__(self, uri: Uri) -> None:
         import fsspec
@@ -243,7 +245,7 @@ class HttpStorage:
     def local(self, file: RemoteFile) -> Path | None:
         return None
 
-    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool, tell: Tell = unheard) -> None:
         raise UsageError(f"{self._uri}: nothing is written to a web server.", hint="Choose another place.")
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from interlingua.convert.remote.hub_ranges import LIBRARY, ChangedError, Ranges
 from interlingua.convert.remote.hub_requests import Requests, quietly
 from interlingua.convert.remote.hub_tree import listed, version_of
 from interlingua.convert.remote.hub_upload import Upload
-from interlingua.convert.remote.storage import MOST_FILES, NotThereError, RemoteFile
+from interlingua.convert.remote.storage import MOST_FILES, NotThereError, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, OutputError, printable
 from interlingua.formats.archive import name_flaw
@@ -69,6 +69,8 @@ class HubStorage:
         UsageError: the URI names no model.
     """
 
+    tells = False  # huggingface_hub draws bars of its own, and says nothing to anybody else.
+
     def __init__(self, uri: Uri, *, endpoint: str | None = None, pause: Callable[[float], object] = time.sleep) -> None:
         self._place = hub_place(uri)
         self._api = HfApi(endpoint=endpoint, library_name=LIBRARY)
@@ -106,7 +108,7 @@ class HubStorage:
             return None
         return Path(found)
 
-    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool, tell: Tell = unheard) -> None:
         if is_offline_mode():
             raise OutputError(f"{self.uri}: cannot be written while HF_HUB_OFFLINE is set.", hint="Unset it.")
         with quietly():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,14 @@ from interlingua.errors import FormatError
 
 MOST_FILES = 10_000
 """More files than any checkpoint's folder has: a listing beyond it is refused, not fetched to its end."""
+
+
+Tell = Callable[[int], None]
+"""Told bytes each time some have been sent; fewer than none where a request failed and is made again."""
+
+
+def unheard(_: int) -> None:
+    """Take what is told, where nobody wants to know."""
 
 
 class NotThereError(FormatError):
@@ -43,10 +51,12 @@ class Storage(Protocol):
         named: what the user's URI names in the folder: a file, or what the names of several begin with; empty
             where it is the folder itself. A folder that is named so is listed with its own folders, the folder of
             a file without.
+        tells: whether ``upload`` tells what it has sent.
     """
 
     uri: str
     named: str
+    tells: bool
 
     def files(self) -> tuple[RemoteFile, ...]:
         """Return every file below the folder, in order of name.
@@ -68,7 +78,7 @@ class Storage(Protocol):
         """Return a whole copy of the file that this machine has already (a cache); None where there is none."""
         ...
 
-    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool, tell: Tell = unheard) -> None:
         """Put a local folder's files there, so that they appear whole or not at all.
 
         Args:
@@ -77,6 +87,7 @@ class Storage(Protocol):
                 where files come one after another, that comes last.
             overwrite: whether what is there is replaced: the whole folder; of a URI that names a file, the files
                 of these names. Without it, a file that is there is an error.
+            tell: told bytes that have been sent, from any thread: in the end as many as the files have.
 
         Raises:
             OutputError: it cannot be written; what was put there is removed again.

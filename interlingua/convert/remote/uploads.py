@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pathlib import Path
 from interlingua.convert.locate import INDEX, PROVENANCE, find_weights
 from interlingua.convert.remote.mirror import REQUESTS, open_mirror
 from interlingua.convert.remote.opening import open_storage
-from interlingua.convert.remote.storage import NotThereError, RemoteFile, Storage
+from interlingua.convert.remote.storage import NotThereError, RemoteFile, Storage, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import CheckError, FormatError, InterlinguaError, OutputError, UsageError
 from interlingua.formats.base import SourceFile, blocks
@@ -29,6 +29,10 @@ PROVENANCE_ENDINGS = (PROVENANCE, ".provenance.json")
 """Endings of files in which an output says that a batch has made it: of a folder, and beside a weights file."""
 
 DO_NOT_USE = "Do not use it: remove it, and convert again."
+
+
+Phase = Callable[[str, int | None], None]
+"""Told what begins, in words, and how many bytes are told of it; None where none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,23 @@ class Upload:
         if names and not single_file and PROVENANCE not in names:
             _refuse_strangers(self.uri)
 
-    def send(self, files: Sequence[str], *, overwrite: bool, verify: bool) -> dict[str, str]:
+    def send(
+        self,
+        files: Sequence[str],
+        *,
+        overwrite: bool,
+        verify: bool,
+        phase: Phase | None = None,
+        progress: Tell | None = None,
+    ) -> dict[str, str]:
         """Upload what was made; return what ``versions_there`` says of it then.
 
         Args:
             files: its files, the weights first.
             overwrite: whether what is there is replaced.
             verify: read everything back, and hold it against what was made.
+            phase: told what begins.
+            progress: told bytes as they are sent, or read back.
 
         Raises:
             OutputError: it cannot be written; then nothing of it is there.
@@ -86,20 +100,24 @@ class Upload:
             names.sort(key=lambda name: name != self.path.name)
         # What says of an upload whose it is comes first: what a process that is killed leaves is known by it.
         names.sort(key=lambda name: name.endswith(PROVENANCE_ENDINGS))
+        phase, progress = phase or (lambda *_: None), progress or unheard
+        nbytes = sum((folder / name).stat().st_size for name in names)
         with closing(open_storage(self.uri)) as storage:
-            storage.upload(folder, names, overwrite=overwrite)
+            phase("uploading", nbytes if storage.tells else None)
+            storage.upload(folder, names, overwrite=overwrite, tell=progress)
         with closing(open_storage(self.uri)) as storage:
             if verify:
-                self._compare(storage, folder, names)
+                phase("reading back", nbytes)
+                self._compare(storage, folder, names, progress)
             return _versions(storage, storage.files(), self.uri, names)
 
-    def _compare(self, storage: Storage, folder: Path, names: Sequence[str]) -> None:
+    def _compare(self, storage: Storage, folder: Path, names: Sequence[str], progress: Tell) -> None:
         there = {file.name: file for file in storage.files()}
         with ThreadPoolExecutor(REQUESTS) as pool:
             for name in names:
                 with SourceFile(folder / name) as ours:
                     theirs = there.get(name, RemoteFile(name, ours.size, None))
-                    same = theirs.size == ours.size and _same(pool, storage, theirs, ours)
+                    same = theirs.size == ours.size and _same(pool, storage, theirs, ours, progress)
                 if not same:
                     raise CheckError(f"{self.uri}: {name}, read back, is not what was uploaded.", hint=DO_NOT_USE)
 
@@ -155,10 +173,12 @@ def was_uploaded_here(uri: Uri) -> bool:
     return PROVENANCE in names or f"{uri.name}{PROVENANCE_ENDINGS[1]}" in names
 
 
-def _same(pool: ThreadPoolExecutor, storage: Storage, theirs: RemoteFile, ours: SourceFile) -> bool:
+def _same(pool: ThreadPoolExecutor, storage: Storage, theirs: RemoteFile, ours: SourceFile, progress: Tell) -> bool:
     def same(block: tuple[int, int]) -> bool:
         start, nbytes = block
-        return storage.read(theirs, start, nbytes) == ours.read_at(start, nbytes, "the output")
+        same = storage.read(theirs, start, nbytes) == ours.read_at(start, nbytes, "the output")
+        progress(nbytes)
+        return same
 
     return all(pool.map(same, blocks(ours.size, REQUEST)))
 

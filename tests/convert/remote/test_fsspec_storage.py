@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interlingua.convert.remote.fsspec_storage import FsspecStorage
+from interlingua.convert.remote.fsspec_storage import FsspecStorage, _sent
 from interlingua.convert.remote.storage import NotThereError, RemoteFile
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, OutputError
@@ -41,8 +41,11 @@ def folder(tmp_path: Path) -> Path:
 NAMES = ["model.safetensors", "config.json", "1_Pooling/config.json"]
 
 
-def put(place: Uri, folder: Path, *, overwrite: bool = False) -> None:
-    FsspecStorage(place).upload(folder, NAMES, overwrite=overwrite)
+def put(place: Uri, folder: Path, *, overwrite: bool = False) -> list[int]:
+    """Upload, and return what was told meanwhile."""
+    told: list[int] = []
+    FsspecStorage(place).upload(folder, NAMES, overwrite=overwrite, tell=told.append)
+    return told
 
 
 def names(place: Uri) -> list[str]:
@@ -50,7 +53,7 @@ def names(place: Uri) -> list[str]:
 
 
 def test_what_is_uploaded_is_listed_and_read(place: Uri, folder: Path) -> None:
-    put(place, folder)
+    assert sum(put(place, folder)) == sum(map(len, FILES.values()))
     storage = FsspecStorage(place)
     assert {file.name: file.size for file in storage.files()} == {name: len(data) for name, data in FILES.items()}
     assert (storage.named, storage.uri) == ("", str(place))
@@ -185,7 +188,8 @@ def test_a_large_file_is_uploaded_in_parts_and_aborted_as_a_whole(
     assert s3.held() == frozenset()
     assert ("DELETE", "/zoo/bert/model.safetensors") in s3.asked
     s3.reset()
-    put(place, folder)
+    told = put(place, folder)
+    assert max(told) < 60 << 20 < 101 << 20 < sum(told)
     assert sum(request == ("PUT", "/zoo/bert/model.safetensors") for request in s3.asked) == 3
     assert next(file.size for file in FsspecStorage(place).files() if file.name == "model.safetensors") == 101 << 20
 
@@ -202,6 +206,29 @@ def test_a_server_that_is_busy_is_asked_again(s3: S3Server, folder: Path) -> Non
     with pytest.raises(FormatError, match="cannot be reached"):
         storage.read(file, 0, file.size)
     s3.failures = 0
+
+
+def test_what_is_sent_is_told_once_however_often_it_is_sent(s3: S3Server, folder: Path) -> None:
+    s3.failures = 3
+    assert sum(put(Uri("s3", "zoo", "one"), folder)) == sum(map(len, FILES.values()))
+    s3.unconditional = True
+    assert sum(put(Uri("s3", "zoo", "two"), folder)) == sum(map(len, FILES.values()))
+
+
+def test_what_was_sent_of_a_file_that_fails_is_taken_back(tmp_path: Path) -> None:
+    told: list[int] = []
+    (tmp_path / "weights").write_bytes(bytes(100))
+
+    def fail() -> None:
+        with _sent(tmp_path / "weights", told.append) as sent:
+            sent.set_size(100)
+            sent.relative_update(30)
+            sent.absolute_update(70)
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
+    assert told == [0, 30, 40, -70]
 
 
 def test_refused_access_says_where_credentials_come_from_and_no_secret(s3: S3Server) -> None:

@@ -10,7 +10,7 @@ import pytest
 import interlingua
 from interlingua.convert.remote import mirror as mirrors
 from interlingua.convert.remote.mirror import open_mirror
-from interlingua.convert.remote.storage import MOST_FILES, RemoteFile
+from interlingua.convert.remote.storage import MOST_FILES, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError
 from interlingua.formats.base import SourceFile
@@ -42,7 +42,7 @@ class Storage:
     def local(self, file: RemoteFile) -> Path | None:
         return self.copies.get(file.name)
 
-    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    def upload(self, folder: Path, names: Sequence[str], *, overwrite: bool, tell: Tell = unheard) -> None:
         raise AssertionError("a mirror uploads nothing")
 
     def close(self) -> None:

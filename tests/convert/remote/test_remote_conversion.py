@@ -137,6 +137,24 @@ def test_what_the_system_copies_by_itself_is_fetched_first(
         assert weights[name].tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_each_phase_is_told_its_bytes(s3: S3Server, bert: Path, check: bool) -> None:
+    told: list[tuple[str, int | None, list[int]]] = []
+    conversion.convert(
+        bert,
+        "s3://zoo/out",
+        conversion.Options(to="uer"),
+        check=(lambda *_: None) if check else None,
+        phase=lambda words, total: told.append((words, total, [])),
+        progress=lambda count: told[-1][2].append(count),
+    )
+    assert [words for words, *_ in told] == ["writing", "uploading", *["reading back"] * check]
+    held = sum(system().info(path)["size"] for path in system().find("zoo/out"))
+    assert [total for _, total, _ in told[1:]] == [held] * (1 + check)
+    for _, total, counts in told:
+        assert sum(counts) == total
+
+
 def test_a_single_file_goes_to_its_name(s3: S3Server, bert: Path) -> None:
     interlingua.convert(bert, "s3://zoo/a/b.pdparams", to="paddle")
     assert "zoo/a/b.pdparams" in system().find("zoo")
@@ -196,7 +214,7 @@ def test_a_source_is_not_taken_away(s3: S3Server, bert: Path, target: str) -> No
 
 
 def test_what_arrives_is_read_back(s3: S3Server, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def put_less(self: object, file: Path, address: str, overwrite: bool) -> None:
+    def put_less(self: object, file: Path, address: str, *_: object) -> None:
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         system().pipe_file(address, bytes(data))
