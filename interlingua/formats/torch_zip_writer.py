@@ -207,7 +207,7 @@ def state_dict_pickle(tensors: Iterable[TensorSpec], keys: Mapping[str, str]) ->
         _emit_tensor(out, spec, keys[spec.name])
         batch = (batch + 1) % _SETITEMS_BATCH
         out.op(b"" if batch else b"u")
-    return out.op(b"u." if batch else b".").data()
+    return bytes(out.op(b"u." if batch else b".").codes)
 
 
 def _emit_tensor(out: _Emitter, spec: TensorSpec, key: str) -> None:
@@ -230,14 +230,11 @@ class _Emitter:
     """Collects opcodes; words and names that recur are taken from the memo, as Python's pickler does."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self.codes = bytearray()
         self.memo: dict[bytes, int] = {}
 
-    def data(self) -> bytes:
-        return b"".join(self.parts)
-
     def op(self, code: bytes) -> _Emitter:
-        self.parts.append(code)
+        self.codes += code
         return self
 
     def text(self, value: str) -> _Emitter:
