@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from interlingua.cli.terminal import has_live_display, open_console
@@ -13,12 +14,18 @@ if TYPE_CHECKING:
     from interlingua.convert.batch.jobs import Job, JobResult
 
 
+ROOMY = 60
+"""Columns from which on there is room for rate and memory beside a bar."""
+
+
 class ConversionProgress:
     """A bar on standard error with bytes, rate and memory; nothing where that is no terminal."""
 
     def __init__(self, silent: bool) -> None:
         self.shown = not silent and has_live_display()
         self.bar: Any = None
+        self.lock = threading.Lock()
+        self.done, self.told, self.total = 0, 0, 0
 
     def begin(self, words: str, total: int | None) -> None:
         """Show the bar, from its start, of so many bytes; of None it moves to and fro."""
@@ -29,27 +36,35 @@ class ConversionProgress:
             self.bar.start()
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
+        self.done, self.told, self.total = 0, 0, total or 0
         self.task = self.bar.add_task(words, total=total, memory=_memory())
 
     def _made(self) -> Any:
         from rich import progress
 
         console = open_console(err=True)
+        roomy = console.width >= ROOMY
         return progress.Progress(
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(_bar_width(console.width, 50)),
+            progress.BarColumn(_bar_width(console.width, 54 if roomy else 36)),
             progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
+            *([progress.TransferSpeedColumn()] if roomy else []),
             progress.TimeRemainingColumn(compact=True),
-            progress.TextColumn("{task.fields[memory]}"),
+            *([progress.TextColumn("{task.fields[memory]}")] if roomy else []),
             console=console,
             transient=True,
         )
 
     def advance(self, count: int) -> None:
-        """Move the bar by a number of bytes."""
-        if self.bar is not None:
-            self.bar.update(self.task, advance=count, memory=_memory())
+        """Move the bar by a number of bytes, in steps of a hundredth at least: a rate of less is a guess."""
+        if self.bar is None:
+            return
+        with self.lock:
+            self.done += count
+            if self.total and self.done < self.total and abs(self.done - self.told) * 100 < self.total:
+                return
+            self.told = self.done
+            self.bar.update(self.task, completed=self.done, memory=_memory())
             if self.bar.finished:  # The disk and the check have yet to do their part.
                 self.bar.update(self.task, description="finishing")
 

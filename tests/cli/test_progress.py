@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -49,6 +50,35 @@ def test_a_conversion_counts_bytes_and_says_when_only_the_end_is_left() -> None:
         assert (task.completed, task.total, task.description) == (99, 100, "writing")
         writing.advance(1)
         assert (task.finished, task.description) == (True, "finishing")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_bar_is_one_line_and_no_figure_is_cut(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    console = Console(quiet=True, width=columns, force_terminal=True)
+    monkeypatch.setattr(progress, "has_live_display", lambda: True)
+    monkeypatch.setattr(progress, "open_console", lambda **_: console)
+    monkeypatch.setattr(progress, "_memory", lambda: "1024 MB")
+    with progress.ConversionProgress(False) as bar:
+        bar.begin("reading back", 438_000_000)
+        for count in (100_000_000, 110_100_000):
+            bar.advance(count)
+        paper = Console(width=columns, file=io.StringIO())
+        paper.print(bar.bar.get_renderable())
+    (line,) = paper.file.getvalue().splitlines()
+    assert line.startswith("reading back ")
+    assert "210.1/438.0 MB" in line
+    assert "…" not in line
+    assert ("1024 MB" in line) == (columns >= 60)
+
+
+@pytest.mark.usefixtures("shown")
+def test_nothing_is_estimated_from_less_than_a_hundredth() -> None:
+    with progress.ConversionProgress(False) as bar:
+        bar.begin("uploading", 1000)
+        (task,) = bar.bar.tasks
+        for count, shown in ((9, 0), (2, 11), (9, 11), (-20, 0), (5, 0), (995, 1000)):
+            bar.advance(count)
+            assert task.completed == shown
 
 
 @pytest.mark.usefixtures("shown")

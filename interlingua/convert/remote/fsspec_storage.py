@@ -23,6 +23,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}}},
 }
 
+PART = 16 << 20
+"""Bytes of a part in which a large file is sent."""
+
+MOST_PARTS = 10_000
+"""Parts that an S3 object has at most."""
+
+AT_ONCE = 4
+"""Parts that are in memory and on their way to S3 at a time; ten of 50 MB are, where s3fs is not told."""
+
 _VERSIONS = {"s3": "ETag", "gs": "generation"}
 """Scheme -> what of a file's description changes with its content."""
 
@@ -234,14 +243,23 @@ class FsspecStorage:
             self._fs.pipe_file(address, file.read_bytes())  # Whole at once: what is written bit by bit is seen so.
             tell(file.stat().st_size)
             return
+        how = self._parts(file.stat().st_size)
         try:
             with _sent(file, tell) as sent:
-                self._fs.put_file(str(file), address, mode="overwrite" if overwrite else "create", callback=sent)
+                mode = "overwrite" if overwrite else "create"
+                self._fs.put_file(str(file), address, mode=mode, callback=sent, **how)
         except Exception as error:  # Each system's client has errors of its own; they are told apart by status.
             if overwrite or status_of(error) != NOT_IMPLEMENTED:
                 raise
+            # A server that has no conditions for writing.
             with _sent(file, tell) as sent:
-                self._fs.put_file(str(file), address, callback=sent)  # A server that has no conditions for writing.
+                self._fs.put_file(str(file), address, callback=sent, **how)
+
+    def _parts(self, nbytes: int) -> dict[str, int]:
+        """Return how a file is to be sent, in ``put_file``'s words."""
+        if self._scheme == "gs":
+            return {"chunksize": PART}
+        return {"chunksize": max(PART, -(-nbytes // MOST_PARTS)), "max_concurrency": AT_ONCE}
 
     def close(self) -> None:
         pass

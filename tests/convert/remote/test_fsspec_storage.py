@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interlingua.convert.remote.fsspec_storage import FsspecStorage, _sent
+from interlingua.convert.remote.fsspec_storage import PART, FsspecStorage, _sent
 from interlingua.convert.remote.storage import NotThereError, RemoteFile
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, OutputError
@@ -189,9 +189,18 @@ def test_a_large_file_is_uploaded_in_parts_and_aborted_as_a_whole(
     assert ("DELETE", "/zoo/bert/model.safetensors") in s3.asked
     s3.reset()
     told = put(place, folder)
-    assert max(told) < 60 << 20 < 101 << 20 < sum(told)
-    assert sum(request == ("PUT", "/zoo/bert/model.safetensors") for request in s3.asked) == 3
+    assert max(told) == PART < 101 << 20 < sum(told)
+    assert sum(request == ("PUT", "/zoo/bert/model.safetensors") for request in s3.asked) == -(-(101 << 20) // PART)
     assert next(file.size for file in FsspecStorage(place).files() if file.name == "model.safetensors") == 101 << 20
+
+
+def test_no_file_has_more_parts_than_s3_allows() -> None:
+    pytest.importorskip("s3fs")
+    storage = FsspecStorage(Uri("s3", "zoo", "bert"))
+    for nbytes in (0, 1, PART * 9_999, PART * 10_000, PART * 10_000 + 1, 5 << 40):
+        size = storage._parts(nbytes)["chunksize"]
+        assert size == PART or nbytes > PART * 10_000
+        assert size * 10_000 >= nbytes
 
 
 def test_a_server_that_is_busy_is_asked_again(s3: S3Server, folder: Path) -> None:
