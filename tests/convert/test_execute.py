@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,15 @@ def test_what_stops_one_thread_stops_all_and_is_what_is_raised(source: Path, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process that heeds SIGINT, as one does not that a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_threads_before_it_goes_on(source: Path, tmp_path: Path) -> None:
     told: list[int] = []
     interrupted = threading.Event()
