@@ -76,7 +76,7 @@ def test_nothing_is_estimated_from_less_than_a_hundredth() -> None:
     with progress.ConversionProgress(False) as bar:
         bar.begin("uploading", 1000)
         (task,) = bar.bar.tasks
-        for count, shown in ((9, 0), (2, 11), (9, 11), (-20, 0), (5, 0), (995, 1000)):
+        for count, shown in ((9, 0), (2, 11), (9, 11), (-20, 0), (5, 0), (990, 995), (5, 1000)):
             bar.advance(count)
             assert task.completed == shown
 

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import tarfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,8 @@ def test_containers_are_found_by_their_names() -> None:
 def test_every_module_keeps_its_rows_promise(container) -> None:
     module = container.load()
     assert callable(module.sniff)
+    if container.known_by:
+        assert import_module(f"interlingua.formats.{container.known_by}").sniff is module.sniff
     assert callable(module.open_reader)
     assert hasattr(module, "open_writer") or not container.writes
     assert container.form in ("file", "folder", "prefix")

@@ -224,6 +224,14 @@ def test_what_is_sent_is_told_once_however_often_it_is_sent(s3: S3Server, folder
     assert sum(put(Uri("s3", "zoo", "two"), folder)) == sum(map(len, FILES.values()))
 
 
+def test_what_a_client_has_not_told_is_told_at_the_end(tmp_path: Path) -> None:
+    told: list[int] = []
+    (tmp_path / "weights").write_bytes(bytes(100))
+    with _sent(tmp_path / "weights", told.append) as sent:
+        sent.relative_update(30)
+    assert told == [30, 70]
+
+
 def test_what_was_sent_of_a_file_that_fails_is_taken_back(tmp_path: Path) -> None:
     told: list[int] = []
     (tmp_path / "weights").write_bytes(bytes(100))
