@@ -95,9 +95,7 @@ def execute(
             progress(count)
 
     for text in plan.texts:
-        path = folder / text.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_text(path, text.content)
+        _write_text(folder / text.path, text.content)
     lost: list[Lost] = []
     places: dict[tuple[str, str], Spot] = {}
     files: list[str] = []
@@ -179,10 +177,12 @@ def _open_writer(output: Output, path: Path) -> Writer:
 
 
 def _write_text(path: Path, content: str) -> None:
-    fd = create(path)
     try:
-        write_at(fd, 0, content.encode("utf-8"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = create(path)
+        try:
+            write_at(fd, 0, content.encode("utf-8"))
+        finally:
+            os.close(fd)
     except OSError as error:
         raise output_error(error, path) from error
-    finally:
-        os.close(fd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import threading
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from interlingua.convert import execute as executing
 from interlingua.convert.conversion import Options, Result, convert
+from interlingua.errors import OutputError
 from tests.models import hf, hf_config, weights_of, write_hf
 
 
@@ -105,3 +108,18 @@ def test_losses_are_told_in_one_order_whichever_thread_is_first(tmp_path: Path) 
         orders.add(tuple(lost.name for lost in run(source, tmp_path / str(number), dtype="float16").lost))
     assert len(orders) == 1
     assert len(orders.pop()) == len(arrays)
+
+
+def test_a_disk_that_fails_under_the_folder_is_an_error_of_the_output(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Path.is_dir
+
+    def fail(path: Path) -> bool:
+        if ".interlingua-" in path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(path)
+
+    monkeypatch.setattr(Path, "is_dir", fail)
+    with pytest.raises(OutputError, match="Input/output error"):
+        run(source, tmp_path / "out")
