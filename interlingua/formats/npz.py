@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlingua.errors import FormatError, MappingError
-from interlingua.formats.archive import name_flaw, plain_name
+from interlingua.formats.archive_names import name_flaw, plain_name
 from interlingua.formats.base import (
     MAX_DIMENSIONS,
     Extent,

@@ -6,7 +6,7 @@ storages that are parts of others. ``tensors`` is a pickled count, then for each
 class), its number of axes (int32, then four bytes that mean nothing), sizes, strides and first element (int64
 each). ``pickle`` is the object, in which tensors and storages are persistent ids. All numbers are little-endian.
 
-Source: pytorch/pytorch: torch/serialization.py (``legacy_load``). Tar: POSIX.1-2001 pax and ustar headers.
+Source: pytorch/pytorch: torch/serialization.py (``legacy_load``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING
 
 from interlingua.errors import FormatError
 from interlingua.formats import pickles
+from interlingua.formats.archive_names import plain_name
+from interlingua.formats.archive_streams import PlainStream
 from interlingua.formats.base import MAX_DIMENSIONS, SourceFile
 from interlingua.formats.strided import FileRegion, Source
+from interlingua.formats.tar_directory import BLOCK_SIZE, header_name, is_tar_header, read_entries
 from interlingua.formats.torch_pickles import ALLOWED, Storage, TorchReader, storage_of, tensor_of
 
 if TYPE_CHECKING:
@@ -28,9 +31,7 @@ if TYPE_CHECKING:
 
 _MEMBERS = frozenset({"sys_info", "storages", "tensors", "pickle"})
 
-_BLOCK = 512
 _MAX_HEADERS = 1000
-_MAX_PAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ class TarMember:
 
 def sniff(probe: Probe) -> bool:
     """Say whether the file is a tar that begins with one of PyTorch's members, or holds all of them."""
-    if probe.is_dir or _header_sum(probe.head[:_BLOCK]) is None:
+    if probe.is_dir or not is_tar_header(probe.head[:BLOCK_SIZE]):
         return False
-    if _name(probe.head) in _MEMBERS:
+    if plain_name(header_name(probe.head)) in _MEMBERS:
         return True
     try:
         with SourceFile(probe.path) as file:
@@ -185,60 +186,11 @@ def tar_members(file: SourceFile) -> dict[str, TarMember]:
         FormatError: a header is damaged, a name comes twice, or a file reaches beyond the end.
     """
     found: dict[str, TarMember] = {}
-    longer: dict[str, int] = {}
-    at = 0
-    for _ in range(_MAX_HEADERS):
-        if at + _BLOCK > file.size:
-            break
-        header = file.read_at(at, _BLOCK, "a tar header")
-        if not header.strip(b"\0"):
-            break
-        if _header_sum(header) is None:
-            raise FormatError("has a damaged tar header", path=file.path, offset=at)
-        kind = header[156:157]
-        size = longer.pop("size", None)
-        nbytes = _number(header[124:136], file, at) if size is None else size
-        file.check(at + _BLOCK, nbytes, "a tar's file")
-        if kind == b"x":
-            longer = _pax(file, at + _BLOCK, nbytes)
-        elif kind in (b"0", b"\0", b"7"):
-            name = _name(header)
-            if name in found:
-                raise FormatError(f"is a tar that holds {name!r} twice", path=file.path, offset=at)
-            found[name] = TarMember(at + _BLOCK, nbytes)
-        at += _BLOCK + nbytes + -nbytes % _BLOCK
-    else:
-        raise FormatError(f"is a tar of more than {_MAX_HEADERS} files", path=file.path)
+    for entry in read_entries(PlainStream(file), _MAX_HEADERS):
+        if entry.kind != "file":
+            continue
+        name = plain_name(entry.name)
+        if name in found:
+            raise FormatError(f"is a tar that holds {name!r} twice", path=file.path, offset=entry.at)
+        found[name] = TarMember(entry.start, entry.size)
     return found
-
-
-def _name(header: bytes) -> str:
-    """Return the name in a tar header; PyTorch's are short, so its longer forms are not looked at."""
-    return header[:100].split(b"\0")[0].decode("utf-8", "replace").removeprefix("./")
-
-
-def _header_sum(header: bytes) -> int | None:
-    """Return the checksum of a tar header, taken with its own field as spaces; None where it is another."""
-    field = header[148:156].strip(b" \0")
-    if len(header) < _BLOCK or not re.fullmatch(rb"[0-7]{1,7}", field):
-        return None
-    total = sum(header[:148]) + sum(b" " * 8) + sum(header[156:])
-    return total if total == int(field, 8) else None
-
-
-def _number(field: bytes, file: SourceFile, at: int) -> int:
-    """Return the number in a header's field: octal digits, or big-endian bytes after 0x80."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    digits = field.strip(b" \0")
-    if not re.fullmatch(rb"[0-7]{1,12}", digits):
-        raise FormatError("has a damaged number in a tar header", path=file.path, offset=at)
-    return int(digits, 8)
-
-
-def _pax(file: SourceFile, at: int, nbytes: int) -> dict[str, int]:
-    """Return what an extended header says of the next file's size, where it is more than octal digits can tell."""
-    if nbytes > _MAX_PAX:
-        raise FormatError("has an enormous tar header", path=file.path, offset=at)
-    found = re.search(rb"(?:^|\n)[0-9]{1,6} size=([0-9]{1,18})\n", file.read_at(at, nbytes, "a tar header"))
-    return {"size": int(found[1])} if found else {}

@@ -281,13 +281,13 @@ def test_a_size_in_an_extended_header_counts(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda raw: raw[:100] + b"x" + raw[101:], "damaged tar header"),
-        (lambda raw: raw[:124] + b"99999999999\0" + raw[136:], "damaged tar header"),
-        (lambda raw: sealed(raw[:124] + b"99999999999\0" + raw[136:512]) + raw[512:], "damaged number"),
+        (lambda raw: raw[:100] + b"x" + raw[101:], "header is damaged"),
+        (lambda raw: raw[:124] + b"99999999999\0" + raw[136:], "header is damaged"),
+        (lambda raw: sealed(raw[:124] + b"99999999999\0" + raw[136:512]) + raw[512:], "no size"),
         (lambda raw: sealed(raw[:124] + b"77777777777\0" + raw[136:512]) + raw[512:], "the file ends"),
         (lambda raw: sealed(raw[:124] + b"\x80" + b"\xff" * 11 + raw[136:512]) + raw[512:], "the file ends"),
         (lambda raw: raw[:1024] * 2 + raw[1024:], "twice"),
-        (lambda raw: b"".join(sealed(b"%04d" % i + empty(raw)[4:]) for i in range(1001)), "more than"),
+        (lambda raw: b"".join(sealed(b"%04d" % i + empty(raw)[4:]) for i in range(1001)), "too many headers"),
     ],
 )
 def test_a_tar_that_lies_is_refused(tmp_path, change, match):

@@ -21,7 +21,7 @@ from interlingua.convert.locate import usual_names
 from interlingua.convert.remote.uris import Uri
 from interlingua.convert.source import Asked
 from interlingua.errors import UsageError
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 from interlingua.formats.registry import CONTAINERS, WEIGHT_SUFFIXES
 from interlingua.mappings import registry as dialects
 from interlingua.mappings.config import Json

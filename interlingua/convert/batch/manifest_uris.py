@@ -11,7 +11,7 @@ from interlingua.convert.batch.places import identity
 from interlingua.convert.remote.patterns import is_pattern, matches
 from interlingua.convert.remote.uris import Uri, resolve
 from interlingua.errors import InterlinguaError
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 
 NEVER_WRITTEN = {
     "http": "nothing is written to a web server",

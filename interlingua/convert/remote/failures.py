@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
@@ -63,10 +64,22 @@ def reach(action: Callable[[], T], place: str, scheme: str) -> T:
         raise FormatError(
             f"cannot be reached: {error} ({attempts} attempts)", path=place, hint="Try again later."
         ) from error
-    except (AttributeError, NameError, AssertionError):
-        raise  # A fault of this program, which is not to look like one of the network.
     except Exception as error:  # As above: what is left is the place's, or the network's.
+        if is_own_fault(error):
+            raise
         raise explained(error, place, scheme) from error
+
+
+def is_own_fault(error: BaseException) -> bool:
+    """Say whether an error is a fault of this program, which is not to look like one of the network.
+
+    It is where this package's own code raised it, and it is of a kind that none of it raises on purpose; from a
+    client's library the same kinds come where a server's answer is none that it knows.
+    """
+    if not isinstance(error, TypeError | AttributeError | NameError | AssertionError):
+        return False
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith("interlingua.")
 
 
 def explained(error: Exception, place: str, scheme: str) -> FormatError:

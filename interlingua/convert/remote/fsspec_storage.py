@@ -13,7 +13,7 @@ from interlingua.convert.remote.retries import status_of
 from interlingua.convert.remote.storage import MOST_FILES, NotThereError, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, OutputError
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 
 DEPTH = 3
 """How far below a folder files belong to a checkpoint: its own folders, and theirs (a sentence encoder's modules)."""
@@ -243,10 +243,9 @@ class FsspecStorage:
             self._fs.pipe_file(address, file.read_bytes())  # Whole at once: what is written bit by bit is seen so.
             tell(file.stat().st_size)
             return
-        how = self._parts(file.stat().st_size)
+        how, mode = self._parts(file.stat().st_size), "overwrite" if overwrite else "create"
         try:
             with _sent(file, tell) as sent:
-                mode = "overwrite" if overwrite else "create"
                 self._fs.put_file(str(file), address, mode=mode, callback=sent, **how)
         except Exception as error:  # Each system's client has errors of its own; they are told apart by status.
             if overwrite or status_of(error) != NOT_IMPLEMENTED:

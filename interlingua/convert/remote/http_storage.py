@@ -25,7 +25,7 @@ from interlingua.convert.remote.failures import CHANGED, TRY_AGAIN, reach
 from interlingua.convert.remote.storage import NotThereError, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, UsageError
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 from interlingua.formats.base import write_at
 from interlingua.formats.json_text import MAX_JSON, decode_json
 

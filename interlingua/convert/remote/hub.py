@@ -25,7 +25,7 @@ from interlingua.convert.remote.hub_upload import Upload
 from interlingua.convert.remote.storage import MOST_FILES, NotThereError, RemoteFile, Tell, unheard
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError, OutputError, printable
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from huggingface_hub.utils import parse_hf_uri
 
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import UsageError
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 
 OTHER_KINDS = ("datasets", "spaces", "buckets", "kernels")
 """What the first part of an address says where it is of no model."""

@@ -14,6 +14,7 @@ import httpx2
 from huggingface_hub import errors
 from huggingface_hub.utils import disable_progress_bars, logging
 
+from interlingua.convert.remote.failures import is_own_fault
 from interlingua.convert.remote.retries import TransientError, is_transient, persistent
 from interlingua.errors import FormatError, InterlinguaError, OutputError, printable
 
@@ -64,6 +65,8 @@ class Requests:
         try:
             return self._persistently(question) if again else question()
         except (*FAILURES, *_UNREADABLE) as error:
+            if is_own_fault(error):
+                raise
             raise self._told(error, uri, writing) from error
 
     def _persistently(self, question: Callable[[], T]) -> T:

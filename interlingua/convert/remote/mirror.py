@@ -19,7 +19,7 @@ from interlingua.convert.remote.opening import open_storage
 from interlingua.convert.remote.storage import MOST_FILES, RemoteFile, Storage
 from interlingua.convert.remote.uris import Uri
 from interlingua.errors import FormatError
-from interlingua.formats.archive import name_flaw
+from interlingua.formats.archive_names import name_flaw
 from interlingua.formats.lazy_files import LazyFile
 
 REQUESTS = 8
