@@ -43,6 +43,10 @@ test-core: $(VENV_NUMPY2)/all ## run what needs no framework, with the newest Nu
 test-owners: $(VENV_OWNERS)/all ## hold every dialect against its owner's own model classes, in an environment of their own
 	$(VENV_OWNERS)/bin/python $(PYTEST) tests/convert/owners tests/verify/encoders
 
+.PHONY: test-faults
+test-faults: $(VENV)/tools ## disturb every system call in turn, where the suite takes a sample of seven: ten minutes
+	INTERLINGUA_FAULTS=all $(BIN)/python $(PYTEST) tests/faults
+
 .PHONY: test-gpu
 test-gpu: $(VENV)/all ## run what needs an NVIDIA GPU, and write the figures that docs/parity.md quotes
 	$(BIN)/python -m pytest tests/verify/parity/test_devices.py

@@ -141,15 +141,15 @@ def convert(
         _check_space(opened, plan)
         if phase is not None:
             phase("writing", plan.nbytes)
-        with _readers(opened, plan) as readers, staging(destination) as folder:
+        with _readers(opened, plan) as readers, staging(destination) as stage:
             steps = [step for output in plan.outputs for step in output.steps]
             with fetched_ahead(steps, readers):
-                written = execute(plan, readers, folder, verify=check is not None, progress=progress)
-            more = finish(opened, folder, plan, written) if finish is not None else ()
+                written = execute(plan, readers, stage.path, verify=check is not None, progress=progress)
+            more = finish(opened, stage.path, plan, written) if finish is not None else ()
             files = (*written.files, *more)
             with reading(source):
                 opened.check_unchanged()
-            commit(folder, destination, files)
+            commit(stage, destination, files)
         if check is not None:
             check(opened, destination.path, plan, written)
         checked = check is not None

@@ -12,7 +12,7 @@ from interlingua.convert.kernels import Losses
 from interlingua.convert.plan import Output, Plan, Step
 from interlingua.convert.stream import Readers, Tell, write_step
 from interlingua.formats import registry
-from interlingua.formats.base import Writer, create, output_error, write_at
+from interlingua.formats.base import Writer, create, make_folders, output_error, write_at
 from interlingua.formats.dtypes import BFLOAT16, UINT16
 from interlingua.formats.plain_files import PlainFileWriter
 
@@ -64,6 +64,30 @@ class _StoppedError(Exception):
     """Another thread has failed; this one's work is of no use any more."""
 
 
+class _Worker(threading.Thread):
+    """A thread that can be waited for again after an interrupt.
+
+    ``join`` cannot, up to Python 3.12: interrupted, it takes a thread for ended that goes on (bpo-45274 and what it
+    left, in ``Thread._wait_for_tstate_lock``).
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(name="interlingua-write")
+        self._work = work
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Return once its work has ended, and it has."""
+        self._ended.wait()
+        self.join()
+
+
 def execute(
     plan: Plan,
     readers: Readers,
@@ -95,14 +119,14 @@ def execute(
             progress(count)
 
     for text in plan.texts:
-        _write_text(folder / text.path, text.content)
+        _write_text(folder, text.path, text.content)
     lost: list[Lost] = []
     places: dict[tuple[str, str], Spot] = {}
     files: list[str] = []
     for output in plan.outputs:
         path = folder / output.path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, output.path)
             with _open_writer(output, path) as writer:
                 found, narrowed = _stream(output, writer, readers, verify, stop, tell)
                 places |= {(output.path, name): place for name, place in found.items()}
@@ -148,17 +172,17 @@ def _stream(
                 errors.append(error)
 
     # No pool: it makes a future for each tensor, which for thousands of them are megabytes.
-    threads = [threading.Thread(target=work_off, name="interlingua-write") for _ in steps[:THREADS]]
+    threads = [_Worker(work_off) for _ in steps[:THREADS]]
     try:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.wait()
     except BaseException:
         stop.set()
         for thread in threads:
-            if thread.is_alive():
-                thread.join()
+            if thread.ident is not None:  # Not of one that could not be started.
+                thread.wait()
         raise
     if errors:
         raise errors[0]
@@ -176,9 +200,10 @@ def _open_writer(output: Output, path: Path) -> Writer:
     return module.open_writer(path, list(specs.values()), metadata=output.metadata, ties=output.ties)
 
 
-def _write_text(path: Path, content: str) -> None:
+def _write_text(folder: Path, name: str, content: str) -> None:
+    path = folder / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(folder, name)
         fd = create(path)
         try:
             write_at(fd, 0, content.encode("utf-8"))

@@ -15,7 +15,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -501,6 +501,18 @@ def create(path: str | os.PathLike[str], size: int | None = None) -> int:
             os.close(fd)
             raise output_error(error, path) from error
     return fd
+
+
+def make_folders(folder: Path, name: str) -> None:
+    """Make the folders below ``folder`` that a file's name leads through.
+
+    ``folder`` itself is not made: whoever moves it away finds what was written in it nowhere else.
+
+    Raises:
+        OSError: one cannot be made, or ``folder`` is not there.
+    """
+    for above in reversed(PurePath(name).parents[:-1]):
+        (folder / above).mkdir(exist_ok=True)
 
 
 def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None:

@@ -36,6 +36,7 @@ from interlingua.formats.base import (
     Writer,
     checked_shape,
     create,
+    make_folders,
     output_error,
     refuse_dtype,
     write_at,
@@ -535,7 +536,7 @@ class LodTensorWriter(Writer):
         """Create a tensor's file, all but its data, and return its descriptor."""
         path, head = os.path.join(self.path, name), self._heads[name]
         if "/" in name:
-            self._create_above(path)
+            self._create_above(name)
         fd = create(path, len(head) + self.tensors[name].nbytes)
         self._created.add(name)
         try:
@@ -552,13 +553,11 @@ class LodTensorWriter(Writer):
         except OSError as error:
             raise output_error(error, path) from error
 
-    @staticmethod
-    def _create_above(path: str) -> None:
-        above = os.path.dirname(path)
+    def _create_above(self, name: str) -> None:
         try:
-            os.makedirs(above, exist_ok=True)
+            make_folders(self.path, name)
         except OSError as error:
-            raise OutputError(f"{above}: cannot be created: {error.strerror}.") from error
+            raise OutputError(f"{(self.path / name).parent}: cannot be created: {error.strerror}.") from error
 
     @contextlib.contextmanager
     def slot(self, name: str) -> Iterator[Slot]:

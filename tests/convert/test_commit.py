@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,21 @@ FILES = ("weights", "config", "sub/more")
 
 def fill(folder: Path, content: str = "new", files: tuple[str, ...] = FILES) -> None:
     for name in files:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{content} {name}")
 
 
-def put(destination: Destination, content: str = "new", files: tuple[str, ...] = FILES) -> None:
+def put(
+    destination: Destination,
+    content: str = "new",
+    files: tuple[str, ...] = FILES,
+    meanwhile: Callable[[], object] = int,
+) -> None:
     destination.check(files)
-    with staging(destination) as folder:
-        fill(folder, content, files)
-        commit(folder, destination, files)
+    with staging(destination) as stage:
+        fill(stage.path, content, files)
+        meanwhile()
+        commit(stage, destination, files)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -132,18 +139,63 @@ def test_overwriting_works_where_folders_cannot_be_swapped(tmp_path: Path, monke
 
 
 def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    destination = Destination(tmp_path / "out", False)
-    destination.check(FILES)
-    with staging(destination) as folder:
-        fill(folder)
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "mine").write_text("mine")
-        with pytest.raises(OutputError, match="appeared while"):
-            commit(folder, destination, FILES)
-    assert tree(tmp_path) == {"out/mine": "mine"}
+    with pytest.raises(OutputError, match="appeared while"):
+        put(Destination(tmp_path / "out", False), meanwhile=lambda: fill(tmp_path / "out", "old"))
+    assert tree(tmp_path / "out") == OLD
+    assert remains(tmp_path) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_where_a_folder_is_to_be_is_left_alone(tmp_path: Path, overwrite: bool) -> None:
+    with pytest.raises(OutputError, match="appeared while"):
+        put(Destination(tmp_path / "out", False, overwrite), meanwhile=lambda: (tmp_path / "out").write_text("mine"))
+    assert tree(tmp_path) == {"out": "mine"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("single", [False, True])
+def test_a_place_that_is_moved_away_is_an_error_and_is_left_as_it_was(
+    tmp_path: Path, single: bool, again: bool
+) -> None:
+    place, moved = tmp_path / "place", tmp_path / "moved"
+    place.mkdir()
+    (place / "mine").write_text("mine")
+
+    def move() -> None:
+        place.rename(moved)
+        if again:
+            place.mkdir()
+
+    with pytest.raises(OutputError, match="another folder" if again else "No such file"):
+        put(Destination(place / "out", single), meanwhile=move)
+    assert tree(tmp_path) == {"moved/mine": "mine"}
+    assert remains(moved) == []
+    assert place.exists() == again
+
+
+def test_what_was_written_in_a_place_that_was_moved_away_is_removed(tmp_path: Path) -> None:
+    def move_and_fail() -> None:
+        (tmp_path / "place").rename(tmp_path / "moved")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        put(Destination(tmp_path / "place" / "out", False), meanwhile=move_and_fail)
+    assert list((tmp_path / "moved").iterdir()) == []
 
 
 SINGLE = ("m.bin", "config.json", "vocab.txt")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_cannot_be_moved_leaves_no_companion_and_no_folder_of_one(tmp_path: Path, overwrite: bool) -> None:
+    files = ("m.bin", "1/2/config.json", "1/vocab.txt")
+    with pytest.raises(OutputError):
+        put(
+            Destination(tmp_path / "m.bin", True, overwrite),
+            files=files,
+            meanwhile=lambda: (tmp_path / "m.bin" / "in the way").mkdir(parents=True),
+        )
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["m.bin", "m.bin/in the way"]
 
 
 def test_a_file_appears_with_its_companions_beside_it(tmp_path: Path) -> None:
@@ -162,23 +214,21 @@ def test_no_file_is_replaced_unasked(tmp_path: Path, there: str) -> None:
 
 
 def test_a_file_that_appears_meanwhile_is_left_alone_and_the_weights_stay_away(tmp_path: Path) -> None:
-    destination = Destination(tmp_path / "m.bin", True)
-    with staging(destination) as folder:
-        fill(folder, files=SINGLE)
-        (tmp_path / "config.json").write_text("mine")
-        with pytest.raises(OutputError):
-            commit(folder, destination, SINGLE)
-    assert tree(tmp_path)["config.json"] == "mine"
-    assert not (tmp_path / "m.bin").exists()
-    assert remains(tmp_path) == []
+    with pytest.raises(OutputError):
+        put(
+            Destination(tmp_path / "m.bin", True),
+            files=SINGLE,
+            meanwhile=lambda: (tmp_path / "config.json").write_text("mine"),
+        )
+    assert tree(tmp_path) == {"config.json": "mine"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_the_weights_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool) -> None:
     moved: list[str] = []
-    link, replace = os.link, Path.replace
-    monkeypatch.setattr(os, "link", lambda a, b, **more: (moved.append(Path(b).name), link(a, b, **more)))
-    monkeypatch.setattr(Path, "replace", lambda a, b: (moved.append(Path(b).name), replace(a, b)))
+    link, replace = os.link, os.replace
+    monkeypatch.setattr(os, "link", lambda a, b, **more: (moved.append(b), link(a, b, **more)))
+    monkeypatch.setattr(os, "replace", lambda a, b, **more: (moved.append(b), replace(a, b, **more)))
     put(Destination(tmp_path / "m.bin", True, overwrite), files=SINGLE)
     assert moved == ["vocab.txt", "config.json", "m.bin"]
 
@@ -215,8 +265,8 @@ def fail(destination: Destination) -> None:
     """Fail after something was written."""
 
     def work() -> None:
-        with staging(destination) as folder:
-            fill(folder)
+        with staging(destination) as stage:
+            fill(stage.path)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -254,9 +304,9 @@ def test_what_a_killed_run_left_is_cleared_and_nothing_else(tmp_path: Path) -> N
 def test_a_run_that_still_works_is_not_cleared(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "out", False, overwrite=True)
     with staging(destination) as first:
-        fill(first, "old")
+        fill(first.path, "old")
         put(destination)
-        assert tree(first) == OLD
+        assert tree(first.path) == OLD
         assert tree(tmp_path / "out") == NEW
     assert remains(tmp_path) == []
 
@@ -278,9 +328,9 @@ def test_where_there_are_no_locks_remains_are_cleared_by_who_is_alone(
 
 
 def test_who_believes_to_be_alone_does_not_clear_what_is_locked(tmp_path: Path) -> None:
-    with staging(Destination(tmp_path / "out", False)) as folder:
+    with staging(Destination(tmp_path / "out", False)) as stage:
         clear_remains(tmp_path / "out", alone=True)
-        assert folder.exists()
+        assert stage.path.exists()
 
 
 def test_a_place_that_cannot_be_written_is_an_error_of_the_output(tmp_path: Path) -> None:
@@ -295,14 +345,14 @@ def test_everything_is_synced_before_it_is_moved_and_the_folder_after(
     tmp_path: Path, monkeypatch, single: bool
 ) -> None:
     events: list[str] = []
-    fsync, rename, link = os.fsync, Path.rename, os.link
+    fsync, replace, link = os.fsync, os.replace, os.link
 
     def note(fd: int) -> None:
         events.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", note)
-    monkeypatch.setattr(Path, "rename", lambda a, b: (events.append("MOVE"), rename(a, b)))
+    monkeypatch.setattr(os, "replace", lambda a, b, **more: (events.append("MOVE"), replace(a, b, **more)))
     monkeypatch.setattr(os, "link", lambda a, b, **more: (events.append("MOVE"), link(a, b, **more)))
     files = SINGLE if single else FILES
     put(Destination(tmp_path / "m.bin", single, sync=True), files=files)
@@ -340,19 +390,25 @@ import interlingua
 
 source, other, target, single = *sys.argv[1:3], Path(sys.argv[3]), sys.argv[4] == "True"
 place = target.parent
-MOMENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "os.scandir")
+MOMENTS = (
+    "open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "os.scandir", "os.listdir"
+)
 
 def state():
     folder = place if single else target
     files = folder.rglob("*") if folder.exists() else ()
     return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.is_file() and ".interlingua-" not in str(p)}
 
+def where(arg):
+    folder = f"/proc/self/fd/{arg}"
+    return os.readlink(folder) if isinstance(arg, int) and os.path.lexists(folder) else str(arg)
+
 def run(number):
     if (child := os.fork()) == 0:
         seen = 0
         def moment(event, args):
             nonlocal seen
-            if event in MOMENTS and any(str(place) in str(arg) for arg in args):
+            if event in MOMENTS and any(str(place) in where(arg) for arg in args):
                 seen += 1
                 if seen == number:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -382,7 +438,7 @@ for start in ({}, old):
             assert target.name not in found or found in (start, whole), (number, list(found))
         else:
             assert found in (start, whole), (number, list(found))
-    assert number > 20
+    assert number > 20, number
     assert state() == whole
     assert [p for p in place.iterdir() if ".interlingua-" in p.name] == []
 """

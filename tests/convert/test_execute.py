@@ -113,13 +113,13 @@ def test_losses_are_told_in_one_order_whichever_thread_is_first(tmp_path: Path) 
 def test_a_disk_that_fails_under_the_folder_is_an_error_of_the_output(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = Path.is_dir
+    mkdir = os.mkdir
 
-    def fail(path: Path) -> bool:
-        if ".interlingua-" in path.name:
+    def fail(path: str | Path, *more: object, **named: object) -> None:
+        if ".interlingua-" in Path(path).parent.name:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return look(path)
+        mkdir(path, *more, **named)
 
-    monkeypatch.setattr(Path, "is_dir", fail)
+    monkeypatch.setattr(os, "mkdir", fail)
     with pytest.raises(OutputError, match="Input/output error"):
-        run(source, tmp_path / "out")
+        convert(source, tmp_path / "out", Options(to="sentence-transformers", sync=False))

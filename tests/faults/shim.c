@@ -278,7 +278,7 @@ BY_PATH_AT(mkdirat, "mkdir", (int folder, const char *path, mode_t mode), (int, 
            (folder, path, mode))
 BY_PATH(rmdir, "rmdir", (const char *path), (const char *), (path))
 BY_PATH(unlink, "unlink", (const char *path), (const char *), (path))
-BY_PATH_AT(unlinkat, "unlink", (int folder, const char *path, int flags), (int, const char *, int),
+BY_PATH_AT(unlinkat, flags & AT_REMOVEDIR ? "rmdir" : "unlink", (int folder, const char *path, int flags), (int, const char *, int),
            (folder, path, flags))
 
 #define MOVE(name, call) \

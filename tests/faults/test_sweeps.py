@@ -138,6 +138,8 @@ def test_a_destination_that_vanishes_is_an_error_of_the_output(server: Server, t
         found = tree(gone)
         assert run.disturbed
         assert found in (scene.before, scene.after), (at, run, sorted(found))
+        assert remains(gone) == [], (at, run)
+        assert not place.exists(), (at, run, sorted(tree(place)))
         if run.code:
             assert run.code in (1, 5), (at, run)
             check_message(run)

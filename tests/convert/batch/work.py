@@ -37,15 +37,15 @@ def copy(task: Task) -> JobResult:
         return JobResult(job.name, FAILED, (CheckResult("convert", False, "It says fail."),), exit_code=3)
     destination = Destination(Path(job.target), False, job.options.overwrite, False)
     destination.check(("model",))
-    with staging(destination) as folder:
-        (folder / "model").write_text(words)
+    with staging(destination) as stage:
+        (stage.path / "model").write_text(words)
         if "die" in words:
             os.kill(os.getpid(), signal.SIGKILL)
         if "sleep" in words:
             time.sleep(600)
         if "wait" in words:
             time.sleep(0.3)
-        commit(folder, destination, ("model",))
+        commit(stage, destination, ("model",))
     log(job.target, "end")
     outputs = {"model": file_digest(Path(job.target, "model"))}
     return JobResult(job.name, DONE, (CheckResult("convert", True, "copied"),), 0.1, 5, 0, outputs, "f" * 64)
