@@ -138,6 +138,57 @@ def test_overwriting_works_where_folders_cannot_be_swapped(tmp_path: Path, monke
     assert tree(tmp_path / "out") == NEW
 
 
+def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, moved = os.replace, list[str]()
+
+    def second_fails(origin: str, target: str, **folders: int) -> None:
+        moved.append(target)
+        if len(moved) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(origin, target, **folders)
+
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda *_, **__: object())  # A system that cannot swap.
+    monkeypatch.setattr(os, "replace", second_fails)
+    fill(tmp_path / "out", "old")
+    with pytest.raises(OutputError, match="Input/output error"):
+        put(Destination(tmp_path / "out", False, overwrite=True))
+    assert tree(tmp_path / "out") == OLD
+    assert remains(tmp_path) == []
+
+
+def test_what_cannot_be_opened_to_be_synced_is_not_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, failed = os.open, list[str]()
+
+    def fails_once(name: str, *more: int, **folder: int) -> int:
+        if name == "sub" and not failed:
+            failed.append(name)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(name, *more, **folder)
+
+    monkeypatch.setattr(os, "open", fails_once)
+    with pytest.raises(OutputError, match="Input/output error"):
+        put(Destination(tmp_path / "out", False))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_that_cannot_be_removed_keeps_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = os.unlink
+
+    def but_one(name: str, **folder: int) -> None:
+        if name == "config":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(name, **folder)
+
+    monkeypatch.setattr(os, "unlink", but_one)
+    fill(tmp_path / "out")
+    module.remove(tmp_path / "out")
+    assert list(tree(tmp_path / "out")) == ["config"]
+
+
 def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="appeared while"):
         put(Destination(tmp_path / "out", False), meanwhile=lambda: fill(tmp_path / "out", "old"))
@@ -252,6 +303,20 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch, n
     assert tree(tmp_path) == {name: f"new {name}" for name in sorted(SINGLE)}
 
 
+def test_without_hard_links_too_a_file_that_appears_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OutputError):
+        put(
+            Destination(tmp_path / "m.bin", True),
+            files=SINGLE,
+            meanwhile=lambda: (tmp_path / "config.json").write_text("mine"),
+        )
+    assert tree(tmp_path) == {"config.json": "mine"}
+
+
 def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -299,6 +364,23 @@ def test_what_a_killed_run_left_is_cleared_and_nothing_else(tmp_path: Path) -> N
     put(Destination(tmp_path / "out", False))
     assert not left.exists()
     assert all(tree(folder) == OLD for folder in others)
+
+
+def test_a_link_that_is_called_as_remains_are_is_cleared_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
+    fill(tmp_path / "mine", "old")
+    link = tmp_path / f".out{MARK}{'0123456789abcdef'}"
+    link.symlink_to(tmp_path / "mine")
+    clear_remains(tmp_path / "out")
+    assert not link.is_symlink()
+    assert tree(tmp_path / "mine") == OLD
+
+
+def test_remains_are_those_of_one_name(tmp_path: Path) -> None:
+    left, other = (tmp_path / f".{name}{MARK}{'0' * 16}" for name in ("a.b+(c", "axb+(c"))
+    left.mkdir()
+    other.mkdir()
+    clear_remains(tmp_path / "a.b+(c")
+    assert (left.exists(), other.exists()) == (False, True)
 
 
 def test_a_run_that_still_works_is_not_cleared(tmp_path: Path) -> None:

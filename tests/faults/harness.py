@@ -19,7 +19,7 @@ from interlingua.mappings.schema import FAMILIES
 from tests.conftest import ROOT
 
 ALL = bool(os.environ.get("INTERLINGUA_FAULTS"))
-"""Whether every call is disturbed in turn (set it to ``all``); otherwise a sample of them, the same each time (``make test-faults``)."""
+"""Whether every call is disturbed in turn (``make test-faults``); otherwise a sample of them, the same each time."""
 
 SAMPLE = 3
 """Calls of a kind that are disturbed in one sweep, of those between the first two and the last two."""
