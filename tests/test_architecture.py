@@ -155,6 +155,16 @@ def test_nothing_slow_is_imported_before_there_is_work(code: str) -> None:
     assert not SLOW & set(loaded)
 
 
+def test_a_command_s_process_looks_for_garbage_rarely_and_an_importer_s_as_ever() -> None:
+    asked = "import gc\nprint(gc.get_threshold()[0], gc.get_freeze_count())"
+    usual = run(asked)
+    assert run(f"import interlingua, interlingua.cli\n{asked}") == usual
+    assert run(f"import interlingua.__main__\n{asked}").split() == ["65536", usual.split()[1]]
+    # Handlers are called last first: this one sees what the one of the command has done.
+    late = "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 10_000))"
+    assert run(f"{late}\nimport interlingua.__main__").split() == ["True"]
+
+
 def test_describing_a_checkpoint_imports_no_framework(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
-from functools import cached_property
+from functools import cache, cached_property
 
 from interlingua.mappings.config import Config, ConfigTable, Json
 from interlingua.mappings.conventions import Conventions
@@ -75,6 +75,12 @@ def no_strangers(_names: Mapping[str, Shape]) -> frozenset[str]:
 def no_fillings(_canonical: Collection[str]) -> Mapping[str, tuple[str, ...]]:
     """Make nothing up."""
     return {}
+
+
+@cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what matches a name that one of the patterns (``fnmatch``) does; a dialect's tables share theirs."""
+    return re.compile("|".join(map(translate, patterns)))
 
 
 # Compared by identity: a table is made once.
@@ -210,7 +216,8 @@ class Table:
 
     def clean(self, name: str) -> str:
         """Return a tidy native name as today's version writes it, its base taken off."""
-        name = name.removeprefix(next((base for base in self.bases if name.startswith(base)), ""))
+        if name.startswith(self.bases):
+            name = name.removeprefix(next(base for base in self.bases if name.startswith(base)))
         for old, new in self.renames:
             if name.endswith(old):
                 return name[: -len(old)] + new
@@ -218,11 +225,7 @@ class Table:
 
     def is_slot(self, name: str) -> bool:
         """Say whether a training run added a tensor of that name."""
-        return bool(self.slots) and self._slots.fullmatch(name) is not None
-
-    @cached_property
-    def _slots(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(translate, self.slots)))
+        return bool(self.slots) and _any_of(self.slots).fullmatch(name) is not None
 
     def roots(self, names: Iterable[str]) -> list[str]:
         """Return what stands before each model in these tidy names (``module.``, ``state_dict.``, or nothing).
