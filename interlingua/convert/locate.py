@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -192,6 +191,7 @@ def _folder_of(weights: Path) -> Path:
 
 
 def _unpacked(path: Path) -> Place:
+    import shutil
     import tempfile
 
     from interlingua.formats.archive import open_archive
