@@ -220,10 +220,15 @@ def nbytes(folder: Path) -> int:
 # -- kill -9
 
 
+SOONER = 0.8
+"""By what the moments of kills are multiplied where a run has ended before its own."""
+
+
 def killed(zoo: Zoo, kills: int, moments: random.Random, work: float, start: float) -> Row:
     """Kill a fresh run at moments that are spread over its work, resume it after each, and compare what is there.
 
-    A run that ends before its moment has come is compared, too, and the next one starts from nothing.
+    A run that ends before its moment has come is compared, too. The next one then starts from nothing, and all
+    moments come sooner, for the machine was busier when the times were taken.
 
     Args:
         zoo: the zoo, converted without disturbance.
@@ -234,12 +239,12 @@ def killed(zoo: Zoo, kills: int, moments: random.Random, work: float, start: flo
     """
     expected = sums(zoo.converted)
     shutil.rmtree(zoo.converted)
-    done, rounds, wrong = 0.0, 1, set[str]()
-    for moment in sorted(moments.uniform(0, work) for _ in range(kills)):
-        while not kill(zoo.command("-q"), start + moment - done):
+    done, pace, rounds, wrong = 0.0, 1.0, 1, set[str]()
+    for moment in sorted(moments.uniform(0, max(0.0, work - start)) for _ in range(kills)):
+        while not kill(zoo.command("-q"), pace * (start + moment - done)):
             wrong |= differing(expected, sums(zoo.converted))
             shutil.rmtree(zoo.converted)
-            rounds += 1
+            done, pace, rounds = 0.0, SOONER * pace, rounds + 1
         done = moment
     measure.run(measure.Job("resumed", zoo.command("-q"), zoo.folder / "nothing"))
     wrong |= differing(expected, sums(zoo.converted))

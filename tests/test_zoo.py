@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,28 @@ def test_an_output_that_an_interruption_has_changed_is_named(
     row = zoo.killed(zoo_of_one, 1, zoo.random.Random(0), 0.0, 0.0)
     assert row.held is False
     assert "paddle/vocab.txt" in capsys.readouterr().out
+
+
+def test_moments_that_are_too_late_come_sooner(tmp_path: Path, little: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo_of_one = zoo.make(tmp_path, True, 2, False)
+    zoo.measure.run(zoo.measure.Job("batch", zoo_of_one.command("-q"), tmp_path / "nothing"))
+    waited: list[float] = []
+
+    def kill(command: Sequence[str], seconds: float) -> bool:
+        waited.append(seconds)
+        if seconds > 10:  # As if the machine had been a hundred times as slow when the times were taken.
+            zoo.subprocess.run(command, check=True)
+        return seconds <= 10
+
+    monkeypatch.setattr(zoo, "kill", kill)
+    row = zoo.killed(zoo_of_one, 2, zoo.random.Random(0), 24.0, 4.0)
+    assert row.held
+    late = [seconds for seconds in waited if seconds > 10]
+    assert waited[: len(late)] == late
+    assert late == sorted(late, reverse=True)
+    assert 1 < len(late) < 10
+    assert f"{1 + len(late)} fresh starts" in row.found
+    assert max(waited) < 24.0
 
 
 def test_only_the_state_and_the_lock_are_not_compared(tmp_path: Path) -> None:
