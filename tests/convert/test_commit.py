@@ -264,7 +264,8 @@ def test_no_file_is_replaced_unasked(tmp_path: Path, there: str) -> None:
     assert tree(tmp_path) == {name: f"new {name}" for name in sorted(SINGLE)}
 
 
-def test_a_file_that_appears_meanwhile_is_left_alone_and_the_weights_stay_away(tmp_path: Path) -> None:
+def have_a_file_appear(tmp_path: Path) -> None:
+    """Put a file in its place while another of its companion's name appears there, which must be left alone."""
     with pytest.raises(OutputError):
         put(
             Destination(tmp_path / "m.bin", True),
@@ -272,6 +273,10 @@ def test_a_file_that_appears_meanwhile_is_left_alone_and_the_weights_stay_away(t
             meanwhile=lambda: (tmp_path / "config.json").write_text("mine"),
         )
     assert tree(tmp_path) == {"config.json": "mine"}
+
+
+def test_a_file_that_appears_meanwhile_is_left_alone_and_the_weights_stay_away(tmp_path: Path) -> None:
+    have_a_file_appear(tmp_path)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -293,28 +298,25 @@ def test_older_weights_come_back_where_a_companion_cannot_be_replaced(tmp_path: 
     assert tree(tmp_path) == {name: f"old {name}" for name in ("config.json", "m.bin")}
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
-def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch, number: int) -> None:
+@pytest.fixture(params=[errno.EPERM, errno.EOPNOTSUPP])
+def without_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has no hard links."""
+
     def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, "no links here")
+        raise OSError(request.param, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("without_links")
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path) -> None:
     put(Destination(tmp_path / "m.bin", True), files=SINGLE)
     assert tree(tmp_path) == {name: f"new {name}" for name in sorted(SINGLE)}
 
 
-def test_without_hard_links_too_a_file_that_appears_is_left_alone(tmp_path: Path, monkeypatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(OutputError):
-        put(
-            Destination(tmp_path / "m.bin", True),
-            files=SINGLE,
-            meanwhile=lambda: (tmp_path / "config.json").write_text("mine"),
-        )
-    assert tree(tmp_path) == {"config.json": "mine"}
+@pytest.mark.usefixtures("without_links")
+def test_without_hard_links_too_a_file_that_appears_is_left_alone(tmp_path: Path) -> None:
+    have_a_file_appear(tmp_path)
 
 
 def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
