@@ -247,14 +247,22 @@ def lose_the_worker(root: Path) -> threading.Thread:
     """Kill, as the loss of a machine does, the worker that is in the middle of the job, and what it started."""
     import psutil
 
+    def status(pid: int) -> str:
+        try:
+            return str(psutil.Process(pid).status())
+        except psutil.NoSuchProcess:
+            return psutil.STATUS_ZOMBIE  # A thread of its parent has waited for it, a moment before that stopped.
+
     def kill() -> None:
         held_by = root / "out" / "all" / "held"
         wait_for(held_by)
         process, worker = map(int, held_by.read_text().split())
         # Neither is to notice that the other is gone: to the scheduler both end at once.
         os.kill(worker, signal.SIGSTOP)
+        while status(worker) != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
         os.kill(process, signal.SIGKILL)
-        while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+        while status(process) != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         os.kill(worker, signal.SIGKILL)
 
